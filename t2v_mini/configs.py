@@ -1,0 +1,94 @@
+"""Named configurations: frozen, serialisable, and the only place for sizes and rates."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the text encoder and the denoiser."""
+
+    channels: int = 3
+    patch: tuple[int, int, int] = (2, 8, 8)
+    width: int = 192
+    depth: int = 4
+    heads: int = 4
+    stem_width: int = 384
+    text_width: int = 128
+    text_heads: int = 4
+    text_depth: int = 2
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The clips: their level in the Moving Shapes world and their canvas."""
+
+    level: int = 1
+    frames: int = 8
+    height: int = 32
+    width: int = 32
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how fast to train."""
+
+    steps: int = 2600
+    batch: int = 128
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    cooldown: float = 0.3  # share of the steps in which the rate falls to zero
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema: float = 0.998
+    drop_text: float = 0.1
+    time_mean: float = 0.8
+    seed: int = 0
+    bf16: bool = True
+    compile: bool = True
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Default sampling of a shipped model."""
+
+    steps: int = 16
+    guidance: float = 2.0
+    shift: float = 3.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that makes one model."""
+
+    name: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+
+    def to_dict(self) -> dict:
+        """Plain nested dictionaries, for JSON."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict) -> "Config":
+        """The inverse of `to_dict`; an unknown or missing key raises `ValueError`."""
+        parts = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig, "sample": SampleConfig}
+        try:
+            built = {key: parts[key](**values[key]) for key in parts}
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"values must hold the fields of a configuration: {error}") from error
+        # JSON has lists only.
+        built["model"] = dataclasses.replace(built["model"], patch=tuple(built["model"].patch))
+        return Config(values["name"], **built)
+
+
+CONFIGS = {"mini": Config("mini")}
+
+
+def get_config(name: str) -> Config:
+    """The configuration of that name; `ValueError` lists the known ones."""
+    if name not in CONFIGS:
+        raise ValueError(f"config must be one of {', '.join(CONFIGS)}, got {name!r}")
+    return CONFIGS[name]

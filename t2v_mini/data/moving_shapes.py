@@ -1,0 +1,73 @@
+"""Moving Shapes as an endless, seeded stream of training batches, and as a fixed test set."""
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from t2v_mini.configs import DataConfig
+from t2v_mini.world import Facts, caption, render, sample_scene
+from t2v_mini.world.drawing_facts import leave_out
+from t2v_mini.world.scene import Scene
+
+# Training draws seeds from here on; evaluation uses seeds 0 ... N - 1 and never meets them.
+FIRST_TRAINING_SEED = 10_000_000
+
+
+@dataclass
+class Batch:
+    """Clips as uint8 in [0, 255], their captions, and the facts behind them."""
+
+    video: UInt8[Tensor, "B 3 F H W"]
+    captions: list[str]
+    claims: list[Facts]
+
+
+def _aspect(config: DataConfig) -> tuple[float, float]:
+    side = min(config.height, config.width)
+    return config.height / side, config.width / side
+
+
+def _draw(scenes: list[Scene], texts: list[str], config: DataConfig) -> Batch:
+    video = render(scenes, config.frames, config.height, config.width, dtype=torch.uint8)
+    return Batch(video, texts, [scene.facts for scene in scenes])
+
+
+def training_batch(config: DataConfig, step: int, size: int, seed: int = 0) -> Batch:
+    """The batch of one training step: a pure function of step and seed, seen combinations only."""
+    first = FIRST_TRAINING_SEED * (seed + 1) + step * size
+    scenes = [sample_scene(config.level, first + i, split="seen", canvas=_aspect(config)) for i in range(size)]
+    return _draw(scenes, [_training_caption(s.facts, first + i) for i, s in enumerate(scenes)], config)
+
+
+def _training_caption(facts: Facts, seed: int) -> str:
+    """A paraphrase; every second caption leaves some facts out."""
+    rng = np.random.default_rng([1, seed])
+    return caption(leave_out(facts, rng) if rng.random() < 0.5 else facts, seed=seed)
+
+
+def training_batches(config: DataConfig, start: int, stop: int, size: int, seed: int = 0) -> Iterator[Batch]:
+    """The batches of steps `start` ... `stop - 1`, drawn ahead by one worker process."""
+    from multiprocessing import get_context
+
+    ahead = 8
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_quiet_worker) as pool:
+        waiting = [pool.submit(training_batch, config, s, size, seed) for s in range(start, min(start + ahead, stop))]
+        for step in range(start, stop):
+            batch = waiting.pop(0).result()
+            if step + ahead < stop:
+                waiting.append(pool.submit(training_batch, config, step + ahead, size, seed))
+            yield batch
+
+
+def _quiet_worker() -> None:
+    torch.set_num_threads(1)
+
+
+def evaluation_set(config: DataConfig, split: str, count: int) -> list[Scene]:
+    """The scenes of the frozen protocol: seeds 0 ... count - 1 of a split."""
+    return [sample_scene(config.level, seed, split=split, canvas=_aspect(config)) for seed in range(count)]

@@ -1,0 +1,1 @@
+"""Networks: text encoders and denoisers."""

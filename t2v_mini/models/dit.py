@@ -1,0 +1,95 @@
+"""A small diffusion Transformer on space-time patches of a clip."""
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from t2v_mini.configs import ModelConfig
+from t2v_mini.layers.attention import Attention
+from t2v_mini.layers.conditioning import TextCondition, modulate
+from t2v_mini.layers.embeddings import TimestepEmbedding, sincos_positions
+
+
+class DiTBlock(nn.Module):
+    """Self-attention, cross-attention to the words, feed-forward; gated by AdaLN-Zero.
+
+    Shift, scale and gate come from time and pooled text (Peebles & Xie 2023); gates and the
+    cross-attention's output start at zero, so that the block starts as the identity.
+    """
+
+    def __init__(self, width: int, heads: int, text_width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.attention = Attention(width, heads)
+        self.norm_text = nn.LayerNorm(width)
+        self.cross = Attention(width, heads, text_width)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        for last in (self.modulation[-1], self.cross.to_out):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(
+        self, x: Float[Tensor, "B N D"], condition: Float[Tensor, "B D"], text: TextCondition
+    ) -> Float[Tensor, "B N D"]:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=-1)
+        x = x + gate1[:, None] * self.attention(modulate(self.norm1(x), shift1, scale1))
+        x = x + self.cross(self.norm_text(x), text.tokens, text.mask)
+        return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+
+
+class VideoDiT(nn.Module):
+    """Denoiser `model(x, t, text) -> prediction` on clips of any whole number of patches.
+
+    Patches are read and written by two-layer networks: one linear map could carry at most
+    `width` of a patch's numbers.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch = config.patch
+        numbers = config.channels * config.patch[0] * config.patch[1] * config.patch[2]
+        width = config.width
+        self.embed = nn.Sequential(
+            nn.Linear(numbers, config.stem_width), nn.GELU("tanh"), nn.Linear(config.stem_width, width)
+        )
+        self.time = TimestepEmbedding(width)
+        self.pooled = nn.Linear(config.text_width, width)
+        self.blocks = nn.ModuleList(DiTBlock(width, config.heads, config.text_width) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.head = nn.Sequential(
+            nn.Linear(width, config.stem_width), nn.GELU("tanh"), nn.Linear(config.stem_width, numbers)
+        )
+        nn.init.zeros_(self.modulation[-1].weight)
+        nn.init.zeros_(self.modulation[-1].bias)
+
+    def forward(
+        self, x: Float[Tensor, "B C F H W"], t: Float[Tensor, "B"], text: TextCondition
+    ) -> Float[Tensor, "B C F H W"]:
+        """Predict the clean clip (or what the training target is) from `x` at time t in [0, 1].
+
+        Raises `ValueError` when the patches do not divide the clip.
+        """
+        pf, ph, pw = self.patch
+        _, channels, frames, height, width = x.shape
+        if channels != self.config.channels or frames % pf or height % ph or width % pw:
+            raise ValueError(
+                f"x must have {self.config.channels} channels and a multiple of {self.patch} frames, rows and "
+                f"columns, got {tuple(x.shape)}"
+            )
+        grid = (frames // pf, height // ph, width // pw)
+        tokens = rearrange(x, "b c (f pf) (h ph) (w pw) -> b (f h w) (c pf ph pw)", pf=pf, ph=ph, pw=pw)
+        tokens = self.embed(tokens)
+        tokens = tokens + sincos_positions(*grid, tokens.shape[-1]).to(tokens)
+        condition = self.time(t) + self.pooled(text.pooled)
+        for block in self.blocks:
+            tokens = block(tokens, condition, text)
+        shift, scale = self.modulation(condition).chunk(2, dim=-1)
+        tokens = self.head(modulate(self.norm(tokens), shift, scale))
+        f, h, w = grid
+        return rearrange(
+            tokens, "b (f h w) (c pf ph pw) -> b c (f pf) (h ph) (w pw)", f=f, h=h, w=w, pf=pf, ph=ph, pw=pw
+        )

@@ -1,0 +1,39 @@
+"""Text encoder and denoiser together: what is trained, saved and shipped as one."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from t2v_mini.configs import ModelConfig
+from t2v_mini.data.tokenizer import VOCABULARY_SIZE, tokenize
+from t2v_mini.layers.conditioning import TextCondition
+from t2v_mini.models.dit import VideoDiT
+from t2v_mini.models.text import TextEncoder
+
+
+class Generator(nn.Module):
+    """Predicts the clean clip from a noisy one, the time and captions."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.text = TextEncoder(VOCABULARY_SIZE, config.text_width, config.text_heads, config.text_depth)
+        self.denoiser = VideoDiT(config)
+
+    def encode(self, captions: list[str]) -> TextCondition:
+        """Encode captions; the empty one is the null prompt of guidance."""
+        return self.text(tokenize(captions).to(next(self.parameters()).device))
+
+    def forward(
+        self, x: Float[Tensor, "B C F H W"], t: Float[Tensor, "B"], text: TextCondition
+    ) -> Float[Tensor, "B C F H W"]:
+        return self.denoiser(x, t, text)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def all_finite(model: nn.Module) -> bool:
+    """Whether every parameter is a finite number."""
+    return all(bool(torch.isfinite(p).all()) for p in model.parameters())

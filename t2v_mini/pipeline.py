@@ -1,0 +1,157 @@
+"""From prompts to clips: the shipped generator behind one call."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from t2v_mini.configs import Config
+from t2v_mini.data.moving_shapes import evaluation_set
+from t2v_mini.diffusion.flow import RectifiedFlow
+from t2v_mini.diffusion.guidance import guided
+from t2v_mini.diffusion.samplers import sample_euler, shifted_times
+from t2v_mini.metrics.caption_accuracy import caption_accuracy
+from t2v_mini.metrics.diversity import spread_ratio
+from t2v_mini.models.generator import Generator
+from t2v_mini.training.checkpoint import load_checkpoint
+from t2v_mini.world import CaptionError, caption, judge_claims, parse, render
+from t2v_mini.world.levels import level_of
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+BATCH = 64
+
+
+def shipped_weights() -> list[str]:
+    """Names of the weights that come with the package."""
+    return sorted(path.stem for path in PRETRAINED.glob("*.safetensors"))
+
+
+class TextToVideo:
+    """Text to video: `TextToVideo.from_pretrained("mini")(["a red circle moves left"])`."""
+
+    def __init__(self, model: Generator, config: Config, record: dict | None = None) -> None:
+        self.model, self.config, self.record = model.eval(), config, record or {}
+        self.process = RectifiedFlow(mean=config.train.time_mean)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path = "mini", device: str = "cpu") -> "TextToVideo":
+        """Load shipped weights by name, or a weights file by path.
+
+        Raises `ValueError` for an unknown name and for a missing, damaged or foreign file.
+        """
+        path = Path(name)
+        if path.suffix != ".safetensors":
+            if str(name) not in shipped_weights():
+                known = ", ".join(shipped_weights()) or "none"
+                raise ValueError(f"weights must be a .safetensors file or one of those shipped ({known}), got {name!r}")
+            path = PRETRAINED / f"{name}.safetensors"
+        tensors, record = load_checkpoint(path)
+        config = Config.from_dict(record["config"])
+        model = Generator(config.model)
+        try:
+            model.load_state_dict({key: value.float() for key, value in tensors.items()})
+        except RuntimeError as error:
+            raise ValueError(f"weights must fit their configuration, got {path}: {error}") from error
+        return cls(model.to(device), config, record)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    def check_prompt(self, prompt: str) -> str:
+        """Return the prompt, or raise `CaptionError` when the world or this model does not know it."""
+        level = level_of(parse(prompt))
+        if level > self.config.data.level:
+            raise CaptionError(
+                f"these weights know level {self.config.data.level} captions (one object, one motion), "
+                f"but {prompt!r} is of level {level}"
+            )
+        return prompt
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompts: str | list[str],
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int = 0,
+        callback: Callable[[int, Tensor, Tensor], None] | None = None,
+    ) -> Float[Tensor, "B 3 F H W"]:
+        """Generate one clip a prompt, in [-1, 1]; clip i starts from the noise of seed `seed` + i.
+
+        `steps` and `guidance` default to the weights' own. Guidance other than 1 costs two
+        denoiser calls a step. Raises `CaptionError` for a prompt that cannot be read.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not prompts:
+            raise ValueError("prompts must hold at least one prompt, got none")
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
+        for prompt in prompts:
+            self.check_prompt(prompt)
+        settings, data = self.config.sample, self.config.data
+        times = shifted_times(settings.steps if steps is None else steps, settings.shift)
+        scale = settings.guidance if guidance is None else guidance
+        shape = (self.config.model.channels, data.frames, data.height, data.width)
+        clips = []
+        for start in range(0, len(prompts), BATCH):
+            part = prompts[start : start + BATCH]
+            noise = torch.stack(
+                [torch.randn(shape, generator=torch.Generator().manual_seed(seed + start + i)) for i in range(len(part))]
+            ).to(self.device)
+            predict = guided(self._velocity, self.model.encode(part), self.model.encode([""] * len(part)), scale)
+            clips.append(sample_euler(predict, noise, times, callback).clamp_(-1, 1))
+        return torch.cat(clips)
+
+    def _velocity(self, x: Tensor, t: Tensor, text) -> Tensor:
+        return self.process.velocity(self.model(x, t, text), x, t)
+
+
+def evaluate(
+    pipeline: TextToVideo,
+    split: str,
+    clips: int,
+    steps: int | None = None,
+    guidance: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict:
+    """The frozen protocol: full captions of seeds 0 ... clips - 1, one sample each, all of them judged.
+
+    Returns `caption_accuracy`, its 95 % `interval`, `facts` (accuracy by kind), `ceiling` (the
+    judge's accuracy on the world's own clips of the same captions), `spread` (see
+    `metrics.diversity`), `clips`, and the settings. Raises `ValueError` for a split or count
+    that does not exist.
+    """
+    if not isinstance(clips, int) or clips < 1:
+        raise ValueError(f"clips must be a positive integer, got {clips!r}")
+    data = pipeline.config.data
+    scenes = evaluation_set(data, split, clips)
+    claims = [scene.facts for scene in scenes]
+    captions = [caption(claim) for claim in claims]
+    made, verdicts, ceiling, truth = [], [], [], []
+    for start in range(0, clips, BATCH):
+        part = slice(start, start + BATCH)
+        video = pipeline(captions[part], steps=steps, guidance=guidance, seed=start).cpu()
+        real = render(scenes[part], data.frames, data.height, data.width)
+        verdicts += judge_claims(video, claims[part], captions[part])
+        ceiling += judge_claims(real, claims[part], captions[part])
+        made.append(video)
+        truth.append(real)
+        if progress is not None:
+            progress(len(verdicts))
+    accuracy = caption_accuracy(verdicts, claims)
+    return {
+        "caption_accuracy": accuracy.caption_accuracy,
+        "interval": list(accuracy.interval),
+        "facts": accuracy.facts,
+        "ceiling": caption_accuracy(ceiling, claims).caption_accuracy,
+        "spread": spread_ratio(torch.cat(made), torch.cat(truth), claims),
+        "clips": clips,
+        "level": data.level,
+        "split": split,
+        "steps": pipeline.config.sample.steps if steps is None else steps,
+        "guidance": pipeline.config.sample.guidance if guidance is None else guidance,
+    }

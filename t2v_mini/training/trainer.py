@@ -1,0 +1,135 @@
+"""The training loop of the generator: reproducible step by step, and resumable from any checkpoint."""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from t2v_mini.configs import Config
+from t2v_mini.data.moving_shapes import Batch, training_batches
+from t2v_mini.diffusion.flow import RectifiedFlow
+from t2v_mini.models.generator import Generator
+from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
+from t2v_mini.training.ema import EMA
+from t2v_mini.training.learning_rate import trapezoid
+
+
+class Trainer:
+    """Trains a `Generator` on Moving Shapes.
+
+    Step n depends on the weights, on n and on the seed alone: a run that is stopped and resumed
+    ends in the same weights as one that is not. Raises `ValueError` when a checkpoint belongs to
+    another configuration, and `FloatingPointError` when the loss is not finite.
+    """
+
+    def __init__(self, config: Config, folder: str | Path | None = None, device: str = "cpu") -> None:
+        self.config, self.device = config, torch.device(device)
+        self.folder = Path(folder) if folder is not None else None
+        torch.manual_seed(config.train.seed)
+        self.model = Generator(config.model).to(self.device)
+        if config.train.compile:
+            self.model.denoiser.compile()
+        self.process = RectifiedFlow(mean=config.train.time_mean)
+        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
+        others = [p for p in self.model.parameters() if p.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": config.train.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=(0.9, 0.99), fused=True)
+        self.ema = EMA(self.model, config.train.ema)
+        self.step, self.seconds = 0, 0.0
+        self.losses: list[float] = []
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Where the training state is kept."""
+        return self.folder / f"{self.config.name}-training.safetensors" if self.folder is not None else None
+
+    def train_step(self, batch: Batch) -> float:
+        """One optimiser step on one batch; returns the loss."""
+        settings, step = self.config.train, self.step
+        rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        x0 = batch.video.float().div_(127.5).sub_(1).to(self.device)
+        noise = torch.randn(x0.shape, generator=rng).to(self.device)
+        t = self.process.draw_times(len(x0), rng).to(self.device)
+        dropped = (torch.rand(len(x0), generator=rng) < settings.drop_text).tolist()
+        captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
+        factor = trapezoid(step, settings.steps, settings.warmup, settings.cooldown)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16) if settings.bf16 else nullcontext():
+            xt = self.process.corrupt(x0, noise, t)
+            predicted = self.model(xt, t, self.model.encode(captions))
+        loss = self.process.loss(predicted.float(), x0, t).mean()
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {step} (seed {settings.seed}); last checkpoint: {self.checkpoint}"
+            )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self.ema.update(self.model)
+        self.step += 1
+        return loss.item()
+
+    def train(
+        self,
+        save_every: int = 500,
+        observe_every: int = 0,
+        observe: Callable[["Trainer"], str] | None = None,
+        stop_at: int | None = None,
+        progress: bool = True,
+    ) -> None:
+        """Train up to the configured step count, or `stop_at`, from wherever the trainer stands."""
+        settings = self.config.train
+        stop = min(settings.steps, stop_at) if stop_at is not None else settings.steps
+        batches = training_batches(self.config.data, self.step, stop, settings.batch, settings.seed)
+        bar = tqdm(batches, total=stop, initial=self.step, disable=not progress, unit="step", mininterval=2)
+        began, note = time.perf_counter(), ""
+        for batch in bar:
+            self.losses.append(self.train_step(batch))
+            recent = self.losses[-100:]
+            now = time.perf_counter()
+            self.seconds, began = self.seconds + now - began, now
+            if observe is not None and observe_every and self.step % observe_every == 0:
+                note = observe(self)
+                began = time.perf_counter()  # looking is not training
+            bar.set_postfix_str(
+                f"loss {sum(recent) / len(recent):.4f}, {self.step * settings.batch / self.seconds:.0f} clips/s {note}"
+            )
+            if self.checkpoint is not None and (self.step % save_every == 0 or self.step == stop):
+                self.save()
+
+    def record(self) -> dict:
+        """What is written beside the weights."""
+        return {"config": self.config.to_dict(), "step": self.step, "seconds": round(self.seconds, 1)}
+
+    def save(self) -> None:
+        """Write the whole training state, atomically."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"ema.{name}": value for name, value in self.ema.state.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        save_checkpoint(self.checkpoint, tensors, {**self.record(), "ema_updates": self.ema.updates})
+
+    def resume(self) -> None:
+        """Take over the state of the checkpoint in the trainer's folder."""
+        tensors, record = load_checkpoint(self.checkpoint)
+        if Config.from_dict(record["config"]) != self.config:
+            raise ValueError(f"{self.checkpoint} belongs to another configuration than {self.config.name!r}")
+        self.model.load_state_dict(_part(tensors, "model."))
+        self.ema.load(_part(tensors, "ema."), record["ema_updates"])
+        states: dict[int, dict] = {}
+        for name, value in _part(tensors, "optimizer.").items():
+            index, key = name.split(".")
+            states.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({"state": states, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.step, self.seconds, self.losses = record["step"], record["seconds"], tensors["losses"].tolist()
+
+
+def _part(tensors: dict, prefix: str) -> dict:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
