@@ -17,7 +17,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        raise ValueError(f"path must lie in a folder that can be written to, got {path}: {error.strerror}") from error
+        raise ValueError(
+            f"path must lie in a folder that can be written to, got {path}: {error.strerror}"
+        ) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -30,6 +32,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         try:
             os.replace(temporary, path)
         except OSError as error:
-            raise ValueError(f"path must be a file that can be written, got {path}: {error.strerror}") from error
+            raise ValueError(
+                f"path must be a file that can be written, got {path}: {error.strerror}"
+            ) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -45,7 +45,9 @@ class TextToVideo:
         if path.suffix != ".safetensors":
             if str(name) not in shipped_weights():
                 known = ", ".join(shipped_weights()) or "none"
-                raise ValueError(f"weights must be a .safetensors file or one of those shipped ({known}), got {name!r}")
+                raise ValueError(
+                    f"weights must be a .safetensors file or one of those shipped ({known}), got {name!r}"
+                )
             path = PRETRAINED / f"{name}.safetensors"
         tensors, record = load_checkpoint(path)
         config = Config.from_dict(record["config"])
@@ -100,9 +102,14 @@ class TextToVideo:
         for start in range(0, len(prompts), BATCH):
             part = prompts[start : start + BATCH]
             noise = torch.stack(
-                [torch.randn(shape, generator=torch.Generator().manual_seed(seed + start + i)) for i in range(len(part))]
+                [
+                    torch.randn(shape, generator=torch.Generator().manual_seed(seed + start + i))
+                    for i in range(len(part))
+                ]
             ).to(self.device)
-            predict = guided(self._velocity, self.model.encode(part), self.model.encode([""] * len(part)), scale)
+            predict = guided(
+                self._velocity, self.model.encode(part), self.model.encode([""] * len(part)), scale
+            )
             clips.append(sample_euler(predict, noise, times, callback).clamp_(-1, 1))
         return torch.cat(clips)
 

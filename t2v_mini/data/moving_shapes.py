@@ -40,7 +40,9 @@ def _draw(scenes: list[Scene], texts: list[str], config: DataConfig) -> Batch:
 def training_batch(config: DataConfig, step: int, size: int, seed: int = 0) -> Batch:
     """The batch of one training step: a pure function of step and seed, seen combinations only."""
     first = FIRST_TRAINING_SEED * (seed + 1) + step * size
-    scenes = [sample_scene(config.level, first + i, split="seen", canvas=_aspect(config)) for i in range(size)]
+    scenes = [
+        sample_scene(config.level, first + i, split="seen", canvas=_aspect(config)) for i in range(size)
+    ]
     return _draw(scenes, [_training_caption(s.facts, first + i) for i, s in enumerate(scenes)], config)
 
 
@@ -56,7 +58,9 @@ def training_batches(config: DataConfig, start: int, stop: int, size: int, seed:
 
     ahead = 8
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_quiet_worker) as pool:
-        waiting = [pool.submit(training_batch, config, s, size, seed) for s in range(start, min(start + ahead, stop))]
+        waiting = [
+            pool.submit(training_batch, config, s, size, seed) for s in range(start, min(start + ahead, stop))
+        ]
         for step in range(start, stop):
             batch = waiting.pop(0).result()
             if step + ahead < stop:

@@ -26,7 +26,9 @@ def tokenize(captions: list[str], length: int | None = None) -> Int[Tensor, "B L
     length = needed if length is None else length
     if needed > length:
         raise ValueError(f"length must be at least {needed} for these captions, got {length}")
-    return torch.tensor([row + [PAD] * (length - len(row)) for row in rows], dtype=torch.long).view(len(rows), length)
+    return torch.tensor([row + [PAD] * (length - len(row)) for row in rows], dtype=torch.long).view(
+        len(rows), length
+    )
 
 
 def _ids(text: str) -> list[int]:

@@ -28,7 +28,9 @@ class RectifiedFlow:
     mean: float = 0.8
     least_t: float = 0.05
 
-    def corrupt(self, x0: Float[Tensor, "B ..."], noise: Float[Tensor, "B ..."], t: Float[Tensor, "B"]) -> Tensor:
+    def corrupt(
+        self, x0: Float[Tensor, "B ..."], noise: Float[Tensor, "B ..."], t: Float[Tensor, "B"]
+    ) -> Tensor:
         """The point at time t on the line from x0 to the noise."""
         time = per_sample(t, x0)
         return (1 - time) * x0 + time * noise
@@ -37,7 +39,9 @@ class RectifiedFlow:
         """The velocity u = eps - x0."""
         return noise - x0
 
-    def velocity(self, x0: Float[Tensor, "B ..."], xt: Float[Tensor, "B ..."], t: Float[Tensor, "B"]) -> Tensor:
+    def velocity(
+        self, x0: Float[Tensor, "B ..."], xt: Float[Tensor, "B ..."], t: Float[Tensor, "B"]
+    ) -> Tensor:
         """The velocity that a predicted x0 implies: u = (xt - x0) / t."""
         return (xt - x0) / per_sample(t, xt).clamp_min(self.least_t)
 

@@ -7,7 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def sinusoidal(positions: Float[Tensor, "N"], width: int, period: float = 10000.0) -> Float[Tensor, "N width"]:
+def sinusoidal(
+    positions: Float[Tensor, "N"], width: int, period: float = 10000.0
+) -> Float[Tensor, "N width"]:
     """[cos, sin] features at `width / 2` frequencies from 1 down to 1 / `period` (divisor width / 2, as in DiT)."""
     if width % 2:
         raise ValueError(f"width must be even, got {width}")
@@ -24,7 +26,9 @@ def sincos_positions(frames: int, height: int, width: int, dim: int) -> Float[Te
     dozen cells.
     """
     part = dim // 6 * 2
-    grid = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in (frames, height, width)), indexing="ij")
+    grid = torch.meshgrid(
+        *(torch.arange(n, dtype=torch.float32) for n in (frames, height, width)), indexing="ij"
+    )
     features = torch.cat([sinusoidal(axis.flatten(), part, period=100.0) for axis in grid], dim=-1)
     return torch.nn.functional.pad(features, (0, dim - 3 * part))
 

@@ -57,7 +57,9 @@ class VideoDiT(nn.Module):
         )
         self.time = TimestepEmbedding(width)
         self.pooled = nn.Linear(config.text_width, width)
-        self.blocks = nn.ModuleList(DiTBlock(width, config.heads, config.text_width) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(
+            DiTBlock(width, config.heads, config.text_width) for _ in range(config.depth)
+        )
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
         self.head = nn.Sequential(

@@ -48,7 +48,9 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict]:
 
     tensors, record = _open(path, read)
     if content_hash(tensors) != record["hash"]:
-        raise ValueError(f"path must hold an undamaged checkpoint, but the content of {path} does not fit its hash")
+        raise ValueError(
+            f"path must hold an undamaged checkpoint, but the content of {path} does not fit its hash"
+        )
     return tensors, record
 
 
@@ -65,5 +67,7 @@ def _open(path, read):
 def _record(file, path) -> dict:
     metadata = file.metadata() or {}
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"path must hold a {FORMAT} checkpoint, got {path} with format {metadata.get('format')!r}")
+        raise ValueError(
+            f"path must hold a {FORMAT} checkpoint, got {path} with format {metadata.get('format')!r}"
+        )
     return {**json.loads(metadata["record"]), "hash": metadata["hash"]}

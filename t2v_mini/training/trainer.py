@@ -36,8 +36,13 @@ class Trainer:
         self.process = RectifiedFlow(mean=config.train.time_mean)
         decayed = [p for p in self.model.parameters() if p.ndim >= 2]
         others = [p for p in self.model.parameters() if p.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": config.train.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.train.learning_rate, betas=(0.9, 0.99), fused=True)
+        groups = [
+            {"params": decayed, "weight_decay": config.train.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=config.train.learning_rate, betas=(0.9, 0.99), fused=True
+        )
         self.ema = EMA(self.model, config.train.ema)
         self.step, self.seconds = 0, 0.0
         self.losses: list[float] = []
@@ -127,7 +132,9 @@ class Trainer:
         for name, value in _part(tensors, "optimizer.").items():
             index, key = name.split(".")
             states.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({"state": states, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.optimizer.load_state_dict(
+            {"state": states, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
         self.step, self.seconds, self.losses = record["step"], record["seconds"], tensors["losses"].tolist()
 
 

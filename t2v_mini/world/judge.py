@@ -27,7 +27,9 @@ def check_video(video: Tensor) -> None:
         raise ValueError(f"video must be a float tensor in [-1, 1], got {video.dtype}")
     least = (MIN_FRAMES, MIN_SIDE, MIN_SIDE)
     if any(size < low for size, low in zip(video.shape[2:], least, strict=True)):
-        raise ValueError(f"video must have at least {least} frames, rows and columns, got {tuple(video.shape[2:])}")
+        raise ValueError(
+            f"video must have at least {least} frames, rows and columns, got {tuple(video.shape[2:])}"
+        )
     if not torch.isfinite(video).all():
         raise ValueError("video must be finite, got NaN or infinity")
     if video.numel() and video.abs().max() > 1.5:
@@ -63,5 +65,6 @@ def judge_claims(
     captions = captions if captions is not None else [""] * len(claims)
     found = read_facts(video)
     return [
-        Verdict(text, compare(claim, facts)) for text, claim, facts in zip(captions, claims, found, strict=True)
+        Verdict(text, compare(claim, facts))
+        for text, claim, facts in zip(captions, claims, found, strict=True)
     ]

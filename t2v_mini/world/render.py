@@ -54,7 +54,11 @@ def coverage(
 
 def check_canvas(frames: int, height: int, width: int) -> None:
     """Raise `ValueError` for a canvas below 8 x 16 x 16 (frames x height x width)."""
-    for name, value, least in (("frames", frames, MIN_FRAMES), ("height", height, MIN_SIDE), ("width", width, MIN_SIDE)):
+    for name, value, least in (
+        ("frames", frames, MIN_FRAMES),
+        ("height", height, MIN_SIDE),
+        ("width", width, MIN_SIDE),
+    ):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
@@ -81,7 +85,9 @@ def render(
     for scene in scenes:
         asked = (height / side, width / side)
         if max(abs(a - b) for a, b in zip(scene.canvas, asked, strict=True)) > 1e-3:
-            raise ValueError(f"height, width must fit the scene's canvas {scene.canvas}, got {height}, {width}")
+            raise ValueError(
+                f"height, width must fit the scene's canvas {scene.canvas}, got {height}, {width}"
+            )
     out = torch.empty(len(scenes), 3, frames, height, width, dtype=dtype, device=device)
     step = max(1, _CHUNK_PIXELS // (frames * height * width))
     for start in range(0, len(scenes), step):

@@ -37,7 +37,9 @@ def sample_scene(
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
     rng = np.random.default_rng([level, int(seed)])
-    return _until_proven(lambda layout: draw_facts(level, check_split(split), rng, layout), level, rng, canvas)
+    return _until_proven(
+        lambda layout: draw_facts(level, check_split(split), rng, layout), level, rng, canvas
+    )
 
 
 def scene_for(claim: Facts, seed: int = 0, *, canvas: tuple[float, float] = (1.0, 1.0)) -> Scene:
@@ -107,7 +109,9 @@ def _draw_starts(facts, relative, rng, canvas) -> np.ndarray | None:
         if facts.objects[i].motion == "orbits":
             continue
         reach = path
-        orbiting = [o for o, t in zip(relative, facts.objects, strict=True) if t.motion == "orbits" and t.other == i]
+        orbiting = [
+            o for o, t in zip(relative, facts.objects, strict=True) if t.motion == "orbits" and t.other == i
+        ]
         if orbiting:
             reach = paths.RelativePath(np.concatenate([path.keys, orbiting[0].keys]))
         low, high = reach.start_range(canvas).T
@@ -134,7 +138,9 @@ def _sampled(path: paths.RelativePath) -> np.ndarray:
 def _overlapping(facts: Facts) -> dict[tuple[int, int], str]:
     """Pairs (front, back) that must overlap, and why."""
     pairs = {(i, j): relation for i, relation, j in facts.relations if relation == "in front of"}
-    pairs |= {(t.other, i): "passes behind" for i, t in enumerate(facts.objects) if t.event == "passes behind"}
+    pairs |= {
+        (t.other, i): "passes behind" for i, t in enumerate(facts.objects) if t.event == "passes behind"
+    }
     return pairs
 
 

@@ -1,7 +1,7 @@
 """Which combinations of colour, shape and motion are held out of training, by a fixed hash."""
 
 import hashlib
-from functools import lru_cache
+from functools import cache
 
 from t2v_mini.world.palette import COLOR_NAMES
 from t2v_mini.world.vocabulary import MOTIONS, SHAPES, Facts
@@ -12,7 +12,7 @@ SPLITS = ("all", "seen", "unseen")
 _SALT = "moving-shapes-1458"
 
 
-@lru_cache(maxsize=None)
+@cache
 def held_out(color: str, shape: str, motion: str) -> bool:
     """Whether training never shows this combination: about one in six."""
     digest = hashlib.sha256(f"{_SALT}|{color}|{shape}|{motion}".encode()).digest()

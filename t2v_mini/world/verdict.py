@@ -38,7 +38,8 @@ class Verdict:
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         head = f"{'correct' if self.correct else 'wrong'}: {self.caption}"
         return "\n".join(
-            [head] + ["  " + "  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[3]]) for r in rows]
+            [head]
+            + ["  " + "  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[3]]) for r in rows]
         )
 
 

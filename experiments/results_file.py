@@ -1,0 +1,39 @@
+"""How an experiment writes down what it found, and under which conditions."""
+
+import json
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+from t2v_mini.files import atomic_path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def conditions() -> dict:
+    """Device, versions and commit of this run."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "commit": commit or None,
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write_results(name: str, values: dict) -> Path:
+    """Write experiments/results/NAME.json with the conditions of the run, atomically."""
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps({**values, "conditions": conditions()}, indent=1) + "\n")
+    return path

@@ -1,0 +1,143 @@
+"""Train, measure and ship the weights "mini" from scratch: `python -m experiments.train_mini`.
+
+A run that was stopped goes on where it was when started again.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tyro
+from tqdm import tqdm
+
+from experiments.results_file import conditions, write_results
+from t2v_mini.configs import Config, get_config
+from t2v_mini.files import atomic_path
+from t2v_mini.models.generator import Generator
+from t2v_mini.pipeline import PRETRAINED, TextToVideo, evaluate
+from t2v_mini.training.checkpoint import read_record, save_checkpoint
+from t2v_mini.training.trainer import Trainer
+
+GUIDANCES = (1.0, 1.5, 2.0, 3.0)
+TUNING_CLIPS, CARD_CLIPS, CHECK_CLIPS = 128, 512, 256
+
+
+@dataclass
+class Arguments:
+    """Train from scratch or go on, then evaluate and write the shipped weights."""
+
+    folder: Path = Path("runs")
+    """Where the training state is kept."""
+    config: str = "mini"
+    """Name of the configuration."""
+    watch_every: int = 200
+    """Steps between two looks at caption accuracy during training; 0 for none."""
+
+
+class Watcher:
+    """Judges a few clips of the averaged weights during training."""
+
+    def __init__(self, clips: int = 64) -> None:
+        self.clips = clips
+        self.curve: list[dict] = []
+
+    def __call__(self, trainer: Trainer) -> str:
+        pipeline = TextToVideo(averaged(trainer), trainer.config)
+        found = evaluate(pipeline, "unseen", self.clips, guidance=1.0)
+        point = {"step": trainer.step, "minutes": trainer.seconds / 60}
+        self.curve.append(point | {key: found[key] for key in ("caption_accuracy", "interval", "facts")})
+        return f"unseen {found['caption_accuracy']:.0%}"
+
+
+def averaged(trainer: Trainer) -> Generator:
+    """The generator with the averaged weights."""
+    model = Generator(trainer.config.model)
+    model.load_state_dict(trainer.ema.state)
+    return model
+
+
+def choose_guidance(pipeline: TextToVideo) -> tuple[float, list[dict]]:
+    """The guidance of highest caption accuracy among those that keep the spread at 0.7, on seen combinations."""
+    sweep = [
+        evaluate(pipeline, "seen", TUNING_CLIPS, guidance=scale)
+        for scale in tqdm(GUIDANCES, desc="guidance", unit="scale")
+    ]
+    allowed = [row for row in sweep if row["spread"] >= 0.7] or sweep[:1]
+    return max(allowed, key=lambda row: row["caption_accuracy"])["guidance"], sweep
+
+
+def ship(trainer: Trainer, curve: list[dict]) -> Path:
+    """Measure the averaged weights as they are shipped, in half precision, and write them with their card."""
+    config, name = trainer.config, trainer.config.name
+    tensors = {key: value.half() for key, value in trainer.ema.state.items()}
+    model = Generator(config.model)
+    model.load_state_dict({key: value.float() for key, value in tensors.items()})
+    guidance, sweep = choose_guidance(TextToVideo(model, config))
+    config = replace(config, sample=replace(config.sample, guidance=guidance))
+    pipeline = TextToVideo(model, config)
+    evaluation = {split: evaluate(pipeline, split, CARD_CLIPS) for split in tqdm(("seen", "unseen"), desc="card")}
+    evaluation["check"] = evaluate(pipeline, "unseen", CHECK_CLIPS)
+    record = trainer.record() | {"config": config.to_dict(), "evaluation": evaluation, "conditions": conditions()}
+    path = PRETRAINED / f"{name}.safetensors"
+    digest = save_checkpoint(path, tensors, record)
+    with atomic_path(path.with_suffix(".md")) as temporary:
+        temporary.write_text(card(name, config, record, digest))
+    losses = trainer.losses
+    smooth = [sum(losses[i : i + 50]) / len(losses[i : i + 50]) for i in range(0, len(losses), 50)]
+    write_results(
+        f"train_{name}",
+        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": curve,
+         "loss_per_50_steps": smooth, "guidance_sweep": sweep, "evaluation": evaluation},
+    )  # fmt: skip
+    return path
+
+
+def card(name: str, config: Config, record: dict, digest: str) -> str:
+    """The model card, from what was measured."""
+    data, train = config.data, config.train
+    lines = [
+        f"# {name}",
+        "",
+        f"Text to video, Moving Shapes level {data.level}, {data.frames} frames of {data.height} x {data.width}.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| data | Moving Shapes level {data.level}, seen combinations, drawn on the fly |",
+        f"| training | {record['step']} steps of {train.batch} clips, {record['seconds'] / 60:.0f} minutes |",
+        f"| device | {record['conditions']['device']}, {record['conditions']['threads']} threads |",
+        f"| versions | torch {record['conditions']['torch']}, Python {record['conditions']['python']} |",
+        f"| commit | {record['conditions']['commit']} |",
+        f"| sampling | {config.sample.steps} Euler steps, guidance {config.sample.guidance} |",
+        f"| content hash | `{digest}` |",
+        "| licence | MIT |",
+        "",
+        "| combinations | caption accuracy | 95 % interval | ceiling | spread | clips |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for split in ("seen", "unseen"):
+        row = record["evaluation"][split]
+        low, high = row["interval"]
+        lines.append(
+            f"| {split} | {row['caption_accuracy']:.1%} | {low:.1%} to {high:.1%} | {row['ceiling']:.1%} "
+            f"| {row['spread']:.2f} | {row['clips']} |"
+        )
+    kinds = list(record["evaluation"]["unseen"]["facts"])
+    lines += ["", "| facts | " + " | ".join(kinds) + " |", "| --- |" + " --- |" * len(kinds)]
+    for split in ("seen", "unseen"):
+        values = record["evaluation"][split]["facts"]
+        lines.append(f"| {split} | " + " | ".join(f"{values[kind]:.1%}" for kind in kinds) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Arguments) -> None:
+    """Train to the end, then measure and ship."""
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    trainer, watcher = Trainer(get_config(arguments.config), arguments.folder), Watcher()
+    if trainer.checkpoint.exists():
+        trainer.resume()
+        print(f"resumed at step {read_record(trainer.checkpoint)['step']}")
+    trainer.train(observe_every=arguments.watch_every, observe=watcher)
+    print(f"written to {ship(trainer, watcher.curve)}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

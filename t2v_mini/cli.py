@@ -1,0 +1,243 @@
+"""The command line: `t2v-mini generate | evaluate | world | judge | info`.
+
+Heavy imports happen inside the commands: `--help` answers at once.
+"""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, subcommand
+
+CLIP_SUFFIXES = (".gif", ".mp4", ".webp")
+
+
+@dataclass
+class Generate:
+    """Make a clip from each prompt, and judge it."""
+
+    prompts: Positional[tuple[str, ...]]
+    """What the clips shall show, e.g. "a red circle moves left"."""
+    out: Path | None = None
+    """File to write (.gif, .mp4 or .webp); several prompts give NAME-1, NAME-2, ..."""
+    weights: str = "mini"
+    """Shipped weights by name, or a .safetensors file."""
+    steps: int | None = None
+    """Sampling steps; the weights' own number by default."""
+    guidance: float | None = None
+    """Classifier-free guidance scale; 1 is none."""
+    seed: int = 0
+    """Seed of the first clip; the next ones count on."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+    def run(self) -> None:
+        from t2v_mini.data.video_files import write_video
+        from t2v_mini.pipeline import TextToVideo
+        from t2v_mini.world import judge
+
+        if not self.prompts:
+            raise ValueError("prompts must hold at least one prompt, got none")
+        paths = self._paths()
+        pipeline = TextToVideo.from_pretrained(self.weights)
+        video = pipeline(list(self.prompts), steps=self.steps, guidance=self.guidance, seed=self.seed)
+        verdicts = judge(video, list(self.prompts))
+        for path, clip in zip(paths, video, strict=False):
+            write_video(path, clip)
+        rows = [
+            {**_verdict_record(verdict), "seed": self.seed + i, "out": str(paths[i]) if paths else None}
+            for i, verdict in enumerate(verdicts)
+        ]
+        if self.json:
+            print(json.dumps({"weights": self.weights, "clips": rows}))
+            return
+        for row, verdict in zip(rows, verdicts, strict=True):
+            print(verdict)
+            if row["out"]:
+                print(f"  written to {row['out']}")
+
+    def _paths(self) -> list[Path]:
+        if self.out is None:
+            return []
+        _check_target(self.out)
+        if len(self.prompts) == 1:
+            return [self.out]
+        return [self.out.with_stem(f"{self.out.stem}-{i + 1}") for i in range(len(self.prompts))]
+
+
+@dataclass
+class Evaluate:
+    """Measure caption accuracy by the frozen protocol."""
+
+    weights: str = "mini"
+    """Shipped weights by name, or a .safetensors file."""
+    level: int | None = None
+    """Level of the captions; the weights' own by default."""
+    split: Literal["seen", "unseen", "all"] = "unseen"
+    """Combinations that were, or were not, in training."""
+    clips: int = 256
+    """Number of clips: the seeds 0 ... N - 1."""
+    steps: int | None = None
+    """Sampling steps; the weights' own number by default."""
+    guidance: float | None = None
+    """Classifier-free guidance scale; 1 is none."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+    def run(self) -> None:
+        from tqdm import tqdm
+
+        from t2v_mini.pipeline import TextToVideo, evaluate
+
+        pipeline = TextToVideo.from_pretrained(self.weights)
+        trained = pipeline.config.data.level
+        if self.level not in (None, trained):
+            raise ValueError(f"level must be {trained}, the level of the weights {self.weights!r}, got {self.level}")
+        with tqdm(total=self.clips, unit="clip", disable=None) as bar:
+            result = evaluate(
+                pipeline, self.split, self.clips, self.steps, self.guidance, lambda done: bar.update(done - bar.n)
+            )
+        if self.json:
+            print(json.dumps(result))
+            return
+        low, high = result["interval"]
+        print(
+            f"caption accuracy {result['caption_accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
+            f"ceiling {result['ceiling']:.1%}, spread {result['spread']:.2f}, "
+            f"{result['clips']} clips, level {result['level']}, {result['split']} combinations"
+        )
+        for kind, share in result["facts"].items():
+            print(f"  {kind:10} {share:.1%}")
+
+
+@dataclass
+class World:
+    """Draw what a caption says."""
+
+    caption: Positional[str]
+    """One caption, e.g. "a red circle moves left above a blue square"."""
+    out: Path
+    """File to write (.gif, .mp4 or .webp)."""
+    frames: int = 16
+    """Number of frames."""
+    size: int = 32
+    """Height and width in pixels; small clips are enlarged in the file."""
+    seed: int = 0
+    """Seed of what the caption leaves open."""
+
+    def run(self) -> None:
+        from t2v_mini.world import parse, render, scene_for
+
+        _check_target(self.out)
+        scene = scene_for(parse(self.caption), self.seed)
+        from t2v_mini.data.video_files import write_video
+
+        write_video(self.out, render([scene], self.frames, self.size, self.size)[0])
+        print(f"written to {self.out}")
+
+
+@dataclass
+class Judge:
+    """Judge a GIF or MP4 against a caption, fact by fact; exit code 1 when a fact does not hold."""
+
+    clip: Positional[Path]
+    """The clip to read."""
+    caption: Positional[str]
+    """What it should show."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+    def run(self) -> None:
+        from t2v_mini.data.video_files import read_video
+        from t2v_mini.world import judge, parse
+
+        parse(self.caption)  # a bad caption is told before a file is read
+        (verdict,) = judge(read_video(self.clip).video[None], [self.caption])
+        print(json.dumps(_verdict_record(verdict)) if self.json else verdict)
+        if not verdict.correct:
+            raise SystemExit(1)
+
+
+@dataclass
+class Info:
+    """List configurations and shipped weights."""
+
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+    def run(self) -> None:
+        import torch
+
+        from t2v_mini.configs import CONFIGS
+        from t2v_mini.models.generator import Generator, parameter_count
+        from t2v_mini.pipeline import PRETRAINED, shipped_weights
+        from t2v_mini.training.checkpoint import read_record
+
+        configs = {}
+        for name, config in CONFIGS.items():
+            with torch.device("meta"):
+                count = parameter_count(Generator(config.model))
+            data = config.data
+            canvas = f"{data.frames}x{data.height}x{data.width}"
+            configs[name] = {"parameters": count, "level": data.level, "canvas": canvas}
+        weights = {}
+        for name in shipped_weights():
+            record = read_record(PRETRAINED / f"{name}.safetensors")
+            unseen = record.get("evaluation", {}).get("unseen", {})
+            weights[name] = {
+                "hash": record["hash"],
+                "step": record["step"],
+                "caption_accuracy": unseen.get("caption_accuracy"),
+                "interval": unseen.get("interval"),
+            }
+        if self.json:
+            print(json.dumps({"configs": configs, "weights": weights}))
+            return
+        for name, row in configs.items():
+            print(f"config  {name}: {row['parameters'] / 1e6:.2f} M parameters, level {row['level']}, {row['canvas']}")
+        for name, row in weights.items():
+            accuracy = row["caption_accuracy"]
+            told = "not measured" if accuracy is None else f"{accuracy:.1%}"
+            print(f"weights {name}: step {row['step']}, unseen caption accuracy {told}, hash {row['hash'][:16]}")
+
+
+def _verdict_record(verdict) -> dict:
+    facts = [
+        {"kind": f.kind, "about": f.about, "claimed": f.claimed, "seen": f.seen, "holds": f.holds} for f in verdict.facts
+    ]
+    return {"caption": verdict.caption, "correct": verdict.correct, "facts": facts}
+
+
+def _check_target(path: Path) -> None:
+    """Refuse a file that cannot be written before any work is done."""
+    if path.suffix.lower() not in CLIP_SUFFIXES:
+        raise ValueError(f"out must end in one of {', '.join(CLIP_SUFFIXES)}, got {path}")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise ValueError(f"out must be a file in a folder that can be written to, got {path}")
+
+
+Command = (
+    Annotated[Generate, subcommand("generate")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[World, subcommand("world")]
+    | Annotated[Judge, subcommand("judge")]
+    | Annotated[Info, subcommand("info")]
+)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command; bad input is one line on stderr and exit code 2."""
+    command = tyro.cli(Command, prog="t2v-mini", description="Text to video, checked fact by fact.", args=args)
+    try:
+        command.run()
+    except ValueError as error:
+        print(f"t2v-mini: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Clips on their way in and out: data sets and video files."""

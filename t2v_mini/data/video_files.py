@@ -1,0 +1,346 @@
+"""Clips as files: GIF and WebP through Pillow, MP4 and its relatives through PyAV.
+
+In memory a clip is float in [-1, 1]; a file holds bytes in [0, 255]. The conversion happens here alone.
+
+Pillow stores a frame that equals the one before it as a longer pause, so a clip that stands still
+would come back with a single frame. GIF and WebP are therefore put together here from frames that
+Pillow has compressed: a clip of F frames is a file of F frames.
+"""
+
+import io
+import struct
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from t2v_mini.files import atomic_path
+
+WRITABLE = (".gif", ".mp4", ".webp")
+# Naming the container keeps a playlist with a video's name from opening other files.
+CONTAINERS = {
+    ".avi": "avi",
+    ".m4v": "mp4",
+    ".mkv": "matroska",
+    ".mov": "mov",
+    ".mp4": "mp4",
+    ".webm": "matroska",
+}
+READABLE = (".gif", ".webp", *CONTAINERS)
+MAX_PIXELS = 200_000_000  # frames x height x width of a clip in memory: 2.4 GB as float32
+BT709, LIMITED_RANGE = 1, 1  # as the H.264 standard numbers them
+
+
+@dataclass(frozen=True)
+class VideoClip:
+    """A clip in [-1, 1] and its frames per second."""
+
+    video: Float[Tensor, "3 F H W"]
+    fps: float
+
+
+def to_uint8(video: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
+    """From float in [-1, 1] to bytes in [0, 255]; values beyond the range are clipped.
+
+    Raises `ValueError` for NaN, infinity, and anything that is not a float tensor.
+    """
+    if not isinstance(video, Tensor) or not video.is_floating_point():
+        got = video.dtype if isinstance(video, Tensor) else type(video).__name__
+        raise ValueError(f"video must be a float tensor in [-1, 1], got {got}")
+    if not torch.isfinite(video).all():
+        raise ValueError("video must be finite, got NaN or infinity")
+    return ((video.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def from_uint8(video: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """From bytes in [0, 255] to float32 in [-1, 1]. Raises `ValueError` for any other type."""
+    if not isinstance(video, Tensor) or video.dtype != torch.uint8:
+        got = video.dtype if isinstance(video, Tensor) else type(video).__name__
+        raise ValueError(f"video must be a uint8 tensor in [0, 255], got {got}")
+    return video.float() / 127.5 - 1
+
+
+def enlargement(height: int, width: int, at_least: int) -> int:
+    """The smallest whole factor that brings the shorter side to `at_least` pixels."""
+    if not isinstance(at_least, int) or at_least < 1:
+        raise ValueError(f"at_least must be a positive number of pixels, got {at_least!r}")
+    return max(1, -(-at_least // min(height, width)))
+
+
+def enlarge(video: Float[Tensor, "... H W"], at_least: int = 192) -> Float[Tensor, "... h w"]:
+    """Repeat pixels by a whole factor until the shorter side has `at_least` of them."""
+    factor = enlargement(*video.shape[-2:], at_least)
+    return video.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+
+
+def write_video(
+    path: str | Path,
+    video: Float[Tensor, "C F H W"],
+    fps: float | int = 8,
+    enlarge_to: int | None = 192,
+) -> None:
+    """Write a clip in [-1, 1] with one or three channels as .gif, .webp or .mp4; it loops forever.
+
+    `enlarge_to` repeats pixels until the shorter side has that many; None leaves the size. WebP is
+    exact. GIF is exact up to 256 colours, beyond that it takes the nearest of 256. MP4 is H.264 and
+    close; an odd side grows by one repeated pixel. The file appears whole or not at all.
+    Raises `ValueError` for a clip, rate, suffix or place that will not do.
+    """
+    path = Path(path)
+    encode = {".gif": _encode_gif, ".webp": encode_webp, ".mp4": _encode_mp4}.get(path.suffix.lower())
+    if encode is None:
+        raise ValueError(f"path must end in one of {', '.join(WRITABLE)}, got {path}")
+    frames = frames_uint8(video)
+    factor = 1 if enlarge_to is None else enlargement(*frames.shape[1:3], enlarge_to)
+    if max(frames.shape[1:3]) * factor > 16_383:
+        raise ValueError(f"video must stay below 16,384 pixels a side, got {frames.shape[1:3]} x {factor}")
+    if not isinstance(fps, float | int) or not 0.1 <= fps <= 100:
+        raise ValueError(f"fps must lie between 0.1 and 100 frames a second, got {fps!r}")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(encode(frames, fps, factor))
+
+
+def frames_uint8(video: Float[Tensor, "C F H W"]) -> np.ndarray:
+    """A clip in [-1, 1] as an array (F, H, W, 3) of bytes. Raises `ValueError` for other shapes."""
+    shape = tuple(getattr(video, "shape", ()))
+    if len(shape) != 4 or shape[0] not in (1, 3) or 0 in shape:
+        raise ValueError(f"video must have the shape (C, F, H, W) with C = 3 or 1, got {shape}")
+    return to_uint8(video).expand(3, -1, -1, -1).permute(1, 2, 3, 0).cpu().contiguous().numpy()
+
+
+def encode_webp(
+    frames: np.ndarray, fps: float | int = 8, factor: int = 1, quality: int | None = None
+) -> bytes:
+    """Frames (F, H, W, 3) as a looping WebP: lossless, or lossy with a quality from 0 to 100."""
+    from PIL import Image
+
+    count, height, width = (frames.shape[0], *(side * factor for side in frames.shape[1:3]))
+    size = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+    chunks = [_chunk(b"VP8X", b"\x02\0\0\0" + size), _chunk(b"ANIM", b"\0" * 6)]
+    ends = np.round(np.arange(count + 1) * 1000 / fps).astype(int)
+    # Offsets of a WebP frame are even. A lossy frame shows its block edges, so it is stored whole.
+    boxes = _changes(frames, 2) if quality is None else [(0, 0, *frames.shape[1:3])] * count
+    for frame, (top, left, bottom, right), pause in zip(frames, boxes, np.diff(ends), strict=True):
+        part = frame[top:bottom, left:right].repeat(factor, 0).repeat(factor, 1)
+        file = io.BytesIO()
+        options = {"lossless": True} if quality is None else {"quality": quality}
+        Image.fromarray(part).save(file, "WEBP", method=6, **options)
+        head = (left * factor // 2, top * factor // 2, part.shape[1] - 1, part.shape[0] - 1, int(pause))
+        packed = b"".join(struct.pack("<I", value)[:3] for value in head) + b"\x02"
+        chunks.append(_chunk(b"ANMF", packed + file.getvalue()[12:]))
+    return _chunk(b"RIFF", b"WEBP" + b"".join(chunks))
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+
+def _changes(frames: np.ndarray, grid: int = 1) -> Iterator[tuple[int, int, int, int]]:
+    """For each frame the box (top, left, bottom, right) that differs from the frame before it."""
+    yield 0, 0, *frames.shape[1:3]
+    for before, frame in zip(frames[:-1], frames[1:], strict=True):
+        differs = before != frame if frame.ndim == 2 else (before != frame).any(-1)
+        rows, columns = np.flatnonzero(differs.any(1)), np.flatnonzero(differs.any(0))
+        if rows.size == 0:
+            yield 0, 0, 1, 1
+        else:
+            top, left = rows[0] // grid * grid, columns[0] // grid * grid
+            yield int(top), int(left), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def _indexed(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Palette (at most 256, 3) and indices (F, H, W): exact where 256 colours are enough."""
+    from PIL import Image
+
+    colors, indices = np.unique(frames.reshape(-1, 3), axis=0, return_inverse=True)
+    if len(colors) <= 256:
+        return colors, indices.reshape(frames.shape[:3]).astype(np.uint8)
+    # One palette for the whole clip, and no dithering: it would flicker from frame to frame.
+    tall = Image.fromarray(frames.reshape(-1, frames.shape[2], 3))
+    indexed = tall.quantize(256, Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
+    palette = np.array(indexed.getpalette(), dtype=np.uint8).reshape(-1, 3)
+    return palette, np.array(indexed).reshape(frames.shape[:3])
+
+
+def _encode_gif(frames: np.ndarray, fps: float | int, factor: int) -> bytes:
+    from PIL import Image
+
+    palette, indices = _indexed(frames)
+    height, width = (side * factor for side in frames.shape[1:3])
+    table = palette.tobytes().ljust(768, b"\0")
+    parts = [b"GIF89a", struct.pack("<HHBBB", width, height, 0xF7, 0, 0), table]
+    parts.append(b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0")  # loop forever
+    # A GIF counts in hundredths of a second: pauses of 12 and 13 take turns where 12.5 is meant.
+    ends = np.round(np.arange(len(frames) + 1) * 100 / fps).astype(int)
+    for frame, (top, left, bottom, right), pause in zip(
+        indices, _changes(indices), np.diff(ends), strict=True
+    ):
+        part = frame[top:bottom, left:right].repeat(factor, 0).repeat(factor, 1)
+        box = struct.pack("<HHHHB", left * factor, top * factor, part.shape[1], part.shape[0], 0)
+        pixels = Image.fromarray(part).tobytes("gif", "L", 8, 0)
+        parts += [b"!\xf9\x04", struct.pack("<BHBB", 4, int(pause), 0, 0), b",", box, b"\x08", pixels, b"\0"]
+    return b"".join([*parts, b";"])
+
+
+def _encode_mp4(frames: np.ndarray, fps: float | int, factor: int) -> bytes:
+    import av
+
+    large = frames.repeat(factor, 1).repeat(factor, 2)
+    height, width = large.shape[1:3]
+    large = np.pad(large, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        stream.height, stream.width, stream.pix_fmt = *large.shape[1:3], "yuv420p"
+        stream.options = {"crf": "12", "preset": "medium"}
+        codec = stream.codec_context
+        # Without these tags each player guesses its own colours.
+        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+        codec.color_range = LIMITED_RANGE
+        for pixels in large:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=BT709)))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def read_video(path: str | Path, max_frames: int | None = None) -> VideoClip:
+    """Read a GIF, WebP, MP4, MOV, AVI, MKV or WebM; `max_frames` stops after the first of them.
+
+    Frames of a GIF or WebP that stay longer than others are repeated, so that time runs evenly;
+    what is transparent becomes black. Raises `ValueError` for a file that is missing, empty,
+    truncated, damaged, not a video of its suffix, or larger than memory allows.
+    """
+    path = Path(path)
+    if max_frames is not None and (not isinstance(max_frames, int) or max_frames < 1):
+        raise ValueError(f"max_frames must be a positive integer or None, got {max_frames!r}")
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        raise ValueError(f"path must be a video file, got the folder {path}")
+    if not path.is_file():
+        raise ValueError(f"path must be a video file, but there is none at {path}")
+    if suffix not in READABLE:
+        raise ValueError(f"path must end in one of {', '.join(READABLE)}, got {path}")
+    try:
+        with path.open("rb") as file:
+            _check_whole(file, suffix)
+            decode = _decode_video if suffix in CONTAINERS else _decode_animation
+            frames, fps = decode(file, suffix, max_frames)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    except Exception as error:  # decoders fail in many ways on damaged bytes; all mean the same to a reader
+        raise ValueError(
+            f"{path} cannot be read as {suffix[1:]}, it is damaged or something else: {error}"
+        ) from error
+    return VideoClip(from_uint8(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous()), fps)
+
+
+def _check_whole(file: io.BufferedReader, suffix: str) -> None:
+    """Refuse an empty file and one that ends before its own table of contents says."""
+    length = file.seek(0, io.SEEK_END)
+    if length == 0:
+        raise ValueError("the file is empty")
+    file.seek(0)
+    if suffix == ".gif":
+        file.seek(max(0, length - 1024))
+        whole = file.read().rstrip(b"\0\r\n").endswith(b";")
+    elif suffix in (".webp", ".avi"):
+        head = file.read(8)
+        whole = len(head) == 8 and 8 + struct.unpack("<I", head[4:])[0] <= length
+    elif suffix in (".mp4", ".m4v", ".mov"):
+        whole = _boxes_end(file, length) == length
+    else:
+        whole = True
+    if not whole:
+        raise ValueError(f"it is truncated or no {suffix[1:]} file")
+    file.seek(0)
+
+
+def _boxes_end(file: io.BufferedReader, length: int) -> int:
+    """Where the last top-level box of an MP4 file says that it ends."""
+    place = 0
+    while place + 8 <= length:
+        file.seek(place)
+        size = struct.unpack(">I", file.read(8)[:4])[0]
+        if size == 1:
+            size = int.from_bytes(file.read(8), "big")
+        if size == 0:  # the box lasts to the end of the file
+            return length
+        if size < 8:
+            return -1
+        place += size
+    return place
+
+
+def _collect(frames: Iterable[tuple[np.ndarray, int]], max_frames: int | None) -> np.ndarray:
+    """Stack frames, each with its number of repeats, up to a count and never beyond memory."""
+    kept: list[np.ndarray] = []
+    for frame, repeats in frames:
+        kept += [frame] * (repeats if max_frames is None else min(repeats, max_frames - len(kept)))
+        _check_size(len(kept), *frame.shape[:2])
+        if frame.shape != kept[0].shape:
+            raise ValueError(f"its frames differ in size: {kept[0].shape[:2]} and {frame.shape[:2]}")
+        if len(kept) == max_frames:
+            break
+    if not kept:
+        raise ValueError("it holds no frames")
+    return np.stack(kept)
+
+
+def _check_size(frames: int, height: int, width: int) -> None:
+    if frames * height * width > MAX_PIXELS:
+        raise ValueError(
+            f"{frames} frames of {height} x {width} are more than {MAX_PIXELS:,} pixels; give max_frames"
+        )
+
+
+def _decode_animation(
+    file: io.BufferedReader, suffix: str, max_frames: int | None
+) -> tuple[np.ndarray, float]:
+    from PIL import Image, ImageSequence
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # _check_size is stricter
+        with Image.open(file, formats=[suffix[1:].upper()]) as image:
+            _check_size(1, image.height, image.width)
+            pauses, pictures = [], []
+            for number, frame in enumerate(ImageSequence.Iterator(image)):
+                if number == max_frames:
+                    break
+                _check_size(number + 1, image.height, image.width)
+                # The canvas is black: the picture counts as far as it is opaque.
+                picture = frame.convert("RGBA")
+                canvas = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+                pictures.append(np.array(Image.alpha_composite(canvas, picture).convert("RGB")))
+                pause = frame.info.get("duration", 0)
+                pauses.append(pause if pause > 10 else 100)  # browsers, too, slow these down
+    shortest = min(pauses, default=100)
+    repeats = [round(pause / shortest) for pause in pauses]
+    frames = _collect(zip(pictures, repeats, strict=True), max_frames)
+    return frames, 1000 * sum(repeats) / sum(pauses)
+
+
+def _decode_video(file: io.BufferedReader, suffix: str, max_frames: int | None) -> tuple[np.ndarray, float]:
+    import av
+
+    with av.open(file, format=CONTAINERS[suffix]) as container:
+        if not container.streams.video:
+            raise ValueError("it has no video stream")
+        stream = container.streams.video[0]
+        _check_size(1, stream.codec_context.height, stream.codec_context.width)
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        frames = _collect(((_pixels(frame), 1) for frame in container.decode(stream)), max_frames)
+    return frames, float(rate)
+
+
+def _pixels(frame) -> np.ndarray:
+    if frame.is_corrupt:
+        raise ValueError("a frame is damaged")
+    return frame.to_ndarray(format="rgb24")

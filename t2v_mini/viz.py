@@ -1,0 +1,299 @@
+"""One look for every figure, clip and table of the book.
+
+Clips become lossless WebP pictures inside the page: no script and no network is needed, and the
+browser enlarges the pixels. Readers who ask for less motion, and paper, get the first frame.
+"""
+
+import base64
+import math
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from t2v_mini.data.video_files import check_pace, frames_of, webp_bytes
+from t2v_mini.world.palette import COLORS
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+    from matplotlib.figure import Figure
+
+    from t2v_mini.world.verdict import Verdict
+
+CYCLE = ("blue", "orange", "green", "red", "cyan", "pink")  # white and yellow vanish on a white page
+SHEET_INCHES, PER_LINE = 7.2, 8
+INK, FAINT = "#1f2430", "#8a8f9c"
+
+PLAYER_CSS = """
+.t2v-player{display:grid;gap:14px;justify-content:start;margin:.8em 0;
+  grid-template-columns:repeat(auto-fill,minmax(192px,1fr));max-width:calc(var(--t2v-columns)*240px)}
+.t2v-player figure{margin:0;min-width:192px;max-width:320px}
+.t2v-player img{display:block;width:100%;min-width:192px;height:auto;margin:0;border-radius:3px;
+  image-rendering:pixelated}
+.t2v-player figcaption{font-size:.88em;line-height:1.35;margin-top:.4em;text-align:left}
+.t2v-player ul{list-style:none;margin:.25em 0 0;padding:0}
+.t2v-player li{margin:0;padding-left:1.3em;text-indent:-1.3em}
+.t2v-player .t2v-yes b{color:#28735a}.t2v-player .t2v-no b{color:#ca1e0b}
+.t2v-player .t2v-no{font-weight:600}
+:is([data-theme=dark],[data-jp-theme-light=false]) .t2v-player .t2v-yes b{color:#5fc3a3}
+:is([data-theme=dark],[data-jp-theme-light=false]) .t2v-player .t2v-no b{color:#ff8a7a}
+@media print,(prefers-reduced-motion:reduce){.t2v-player .t2v-moving{display:none!important}
+  .t2v-player .t2v-still{display:block!important}}
+"""
+TABLE_CSS = """
+.t2v-table{overflow-x:auto;margin:.8em 0}
+.t2v-table table{border-collapse:collapse;font-size:.92em}
+.t2v-table caption{text-align:left;font-weight:600;padding:.2em 0 .5em}
+.t2v-table th,.t2v-table td{padding:.3em .8em;border:0;border-bottom:1px solid #c6cad3;text-align:left}
+.t2v-table thead th{border-bottom:2px solid #8a8f9c}
+.t2v-table .t2v-number{text-align:right;font-variant-numeric:tabular-nums}
+"""
+
+
+def hex_color(name: str) -> str:
+    """The hex code of a colour of the world's palette."""
+    if name not in COLORS:
+        raise ValueError(f"name must be one of {', '.join(COLORS)}, got {name!r}")
+    return "#{:02x}{:02x}{:02x}".format(*COLORS[name])
+
+
+def use_style() -> None:
+    """Give matplotlib the book's style: readable, white for print, colours from the palette."""
+    import matplotlib
+
+    matplotlib.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.6),
+            "figure.dpi": 110,
+            "figure.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "savefig.facecolor": "white",
+            "savefig.bbox": "tight",
+            "font.size": 12,
+            "axes.titlesize": 13,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.facecolor": "white",
+            "axes.edgecolor": FAINT,
+            "axes.labelcolor": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.prop_cycle": matplotlib.cycler(color=[hex_color(name) for name in CYCLE]),
+            "grid.color": "#e3e5ea",
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "lines.linewidth": 2.2,
+            "lines.markersize": 6,
+            "legend.frameon": False,
+            "image.interpolation": "nearest",
+            "image.cmap": "gray",
+        }
+    )
+
+
+def check_clips(videos: Tensor, **lists: Sequence | None) -> None:
+    """Raise `ValueError` unless videos are (B, C, F, H, W), with one entry a clip in each list."""
+    if not isinstance(videos, Tensor) or videos.ndim != 5 or 0 in videos.shape:
+        got = tuple(videos.shape) if isinstance(videos, Tensor) else type(videos).__name__
+        raise ValueError(f"videos must have the shape (B, C, F, H, W) with at least one clip, got {got}")
+    for name, entries in lists.items():
+        if isinstance(entries, str) or (entries is not None and len(entries) != len(videos)):
+            raise ValueError(f"{name} must hold {len(videos)} entries, one a clip, got {entries!r:.80}")
+
+
+def player(
+    videos: Float[Tensor, "B C F H W"],
+    captions: Sequence[str] | None = None,
+    verdicts: Sequence["Verdict"] | None = None,
+    columns: int = 4,
+    fps: int | float = 8,
+) -> "HTML":
+    """Show looping clips side by side, each with its caption and the verdict on each fact.
+
+    At most `columns` stand in a row, fewer where the page is narrow. Raises `ValueError` for
+    videos of another shape or range, and for lists of another length.
+    """
+    from IPython.display import HTML
+
+    check_clips(videos, captions=captions, verdicts=verdicts)
+    check_pace(fps, 100)
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, got {columns}")
+    figures = [
+        _figure(video, captions[i] if captions else None, verdicts[i] if verdicts else None, i, fps)
+        for i, video in enumerate(videos)
+    ]
+    return HTML(
+        f"<style>{PLAYER_CSS}</style>"
+        f'<div class="t2v-player" style="--t2v-columns:{min(columns, len(videos))}">{"".join(figures)}</div>'
+    )
+
+
+def _figure(video: Tensor, caption: str | None, verdict: "Verdict | None", number: int, fps: float) -> str:
+    frames = frames_of(video)
+    alt = f"{len(frames)} frames" + (f": {caption}" if caption else f", clip {number}")
+    # The still picture hides itself even where a viewer strips the style sheet.
+    pictures = _picture(webp_bytes(frames, fps), "t2v-moving", alt, "") + _picture(
+        webp_bytes(frames[:1], fps), "t2v-still", f"First of {alt}", ' style="display:none"'
+    )
+    text = f"<div>{escape(caption)}</div>" if caption else ""
+    if verdict is not None:
+        text += f"<ul>{''.join(map(_fact, verdict.facts))}</ul>"
+    return f"<figure>{pictures}{f'<figcaption>{text}</figcaption>' if text else ''}</figure>"
+
+
+def _picture(data: bytes, kind: str, alt: str, style: str) -> str:
+    source = "data:image/webp;base64," + base64.b64encode(data).decode()
+    return f'<img class="{kind}"{style} src="{source}" alt="{escape(alt)}">'
+
+
+def _fact(fact: Any) -> str:
+    first, _, second = fact.about.partition(", ")
+    claim = f"{first} {fact.kind}: {fact.claimed}"
+    if fact.kind == "relation":
+        claim = f"{first} {fact.claimed} {second}"
+    text = claim.strip() + ("" if fact.holds else f", seen: {fact.seen}")
+    mark, kind, said = ("✓", "t2v-yes", "holds") if fact.holds else ("✗", "t2v-no", "fails")
+    return f'<li class="{kind}"><b role="img" aria-label="{said}">{mark}</b> {escape(text)}</li>'
+
+
+def _new_figure(width: float, height: float, **options: Any) -> "Figure":
+    """A figure in inches that a notebook shows once, as a cell's value."""
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure(figsize=(width, height), facecolor="white", **options)
+    plt.close(figure)
+    return figure
+
+
+def contact_sheet(
+    videos: Float[Tensor, "B C F H W"], captions: Sequence[str] | None = None, every: int = 1
+) -> "Figure":
+    """Draw each clip as a row of frames from left to right, every `every`-th of them.
+
+    Each frame has its number on top, each row its caption. More than eight frames go on in a second
+    line, since a phone could not show them in one. Raises `ValueError` for videos of another shape
+    or range, captions of another number, and `every` below 1.
+    """
+    check_clips(videos, captions=captions)
+    if every < 1:
+        raise ValueError(f"every must be at least 1, got {every}")
+    numbers = list(range(0, videos.shape[2], every))
+    lines = [numbers[i : i + PER_LINE] for i in range(0, len(numbers), PER_LINE)]
+    across = max(4, len(lines[0]))
+    side = SHEET_INCHES / across
+    tall = side * videos.shape[3] / videos.shape[4]
+    # All lengths in inches, from the top down.
+    number_room, line_room, gap, after = 0.2, 0.2, 0.035, 0.12
+    texts = [fill(text, 80) for text in captions] if captions else [""] * len(videos)
+    rooms = [line_room * (text.count("\n") + 1) + 0.05 if text else 0.0 for text in texts]
+    total = sum(rooms) + len(videos) * (len(lines) * (tall + number_room) + after) - after
+    figure = _new_figure(SHEET_INCHES, total, dpi=110, layout="none")
+    y = total
+    for video, text, room in zip(videos, texts, rooms, strict=True):
+        frames = frames_of(video)
+        figure.text(0.0, y / total, text, va="top", fontsize=11, color=INK, parse_math=False)
+        y -= room
+        for line in lines:
+            y -= number_room + tall
+            for column, number in enumerate(line):
+                box = (column * side / SHEET_INCHES, y / total, (side - gap) / SHEET_INCHES, tall / total)
+                axes = figure.add_axes(box)
+                axes.imshow(frames[number], interpolation="nearest", aspect="auto")
+                axes.set_axis_off()
+                axes.set_title(str(number), fontsize=10, color=INK, pad=2, loc="left", fontweight="normal")
+        y -= after
+    return figure
+
+
+def bar_with_interval(values: Mapping[str, tuple[float, float, float]], title: str, xlabel: str) -> "Figure":
+    """Draw a bar for each label with its interval; `values` maps a label to (value, low, high).
+
+    Raises `ValueError` when there is none, or one is not finite with low <= value <= high.
+    """
+    if not values:
+        raise ValueError("values must hold at least one label, got none")
+    for label, entry in values.items():
+        if len(entry) != 3 or not all(map(math.isfinite, entry)) or not entry[1] <= entry[0] <= entry[2]:
+            raise ValueError(
+                f"values[{label!r}] must be (value, low, high) with low <= value <= high, got {entry}"
+            )
+    figure = _new_figure(7.0, 1.1 + 0.46 * len(values), layout="constrained")
+    axes = figure.add_subplot()
+    places = range(len(values))
+    means, lows, highs = zip(*values.values(), strict=True)
+    axes.barh(places, means, height=0.62, color=hex_color(CYCLE[0]))
+    spread = [
+        [m - low for m, low in zip(means, lows, strict=True)],
+        [h - m for m, h in zip(means, highs, strict=True)],
+    ]
+    axes.errorbar(means, places, xerr=spread, fmt="none", ecolor=INK, elinewidth=1.6, capsize=4)
+    start, stop = min(0.0, *lows), max(0.0, *highs)
+    for place, mean, high in zip(places, means, highs, strict=True):
+        axes.annotate(f"{mean:.3g}", (max(high, 0.0), place), (7, 0), textcoords="offset points", va="center")
+    axes.set_xlim(start * 1.15, start + (stop - start or 1.0) * 1.15)
+    axes.set_yticks(places, [fill(label, 28) for label in values])
+    axes.set_title(title, loc="left", fontweight="bold", parse_math=False)
+    axes.set_xlabel(xlabel)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]],
+    formats: Mapping[str, str | Callable[[Any], str]] | None = None,
+    caption: str = "",
+) -> "HTML":
+    """Show rows as a table; the keys are the column heads and the first column names the row.
+
+    `formats` maps a column to a format such as ".1%", or to a function that gives the text. Raises
+    `ValueError` for no rows, rows with different columns, and a format that does not fit.
+    """
+    from IPython.display import HTML
+
+    formats = formats or {}
+    columns = list(rows[0]) if rows else []
+    if not columns:
+        raise ValueError("rows must hold at least one row with one column, got none")
+    for number, row in enumerate(rows):
+        if list(row) != columns:
+            raise ValueError(f"rows must all have the columns {columns}, got {list(row)} in row {number}")
+    if unknown := [name for name in formats if name not in columns]:
+        raise ValueError(f"formats must name columns of {columns}, got {unknown}")
+    numeric = {name for name in columns if all(_is_number(row[name]) for row in rows)}
+    style = {name: ' class="t2v-number"' if name in numeric else "" for name in columns}
+    head = "".join(f'<th scope="col"{style[name]}>{escape(name)}</th>' for name in columns)
+    body = ""
+    for row in rows:
+        cells = [escape(_cell(name, row[name], formats.get(name))) for name in columns]
+        first = f'<th scope="row"{style[columns[0]]}>{cells[0]}</th>'
+        rest = [f"<td{style[n]}>{c}</td>" for n, c in zip(columns[1:], cells[1:], strict=True)]
+        body += f"<tr>{first}{''.join(rest)}</tr>"
+    label = escape(caption or "Table: " + ", ".join(columns))
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return HTML(
+        f'<style>{TABLE_CSS}</style><div class="t2v-table" role="region" tabindex="0" aria-label="{label}">'
+        f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(name: str, value: Any, how: str | Callable[[Any], str] | None) -> str:
+    try:
+        if how is None:
+            return str(value)
+        return format(value, how) if isinstance(how, str) else str(how(value))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"formats[{name!r}] must fit every value, got {how!r} for {value!r}") from error

@@ -1,0 +1,1 @@
+"""Scripts that keep the repository true: run them as `python -m tools.NAME`."""

@@ -1,0 +1,116 @@
+"""What a notebook's outputs depend on, as hashes: its code, the library modules it imports, the weights.
+
+The hashes mean the same under every Python version and in every fork: layout, comments, docstrings
+and the project's public address do not enter them.
+"""
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tools.address import Addresses
+from tools.project import ROOT
+
+PACKAGE = "t2v_mini"
+PIPELINE = f"{PACKAGE}.pipeline"
+MAGIC = re.compile(r"^(\s*)[%!?].*$", re.MULTILINE)
+
+
+def sha256(text: str) -> str:
+    """Hexadecimal SHA-256 of a text."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def code_hash(sources: list[str], root: Path = ROOT) -> str:
+    """One hash for a notebook's code cells, in their order."""
+    return sha256(Addresses(root).neutral("\n# next cell\n".join(sources)))
+
+
+def module_hashes(sources: list[str], root: Path = ROOT) -> dict[str, str]:
+    """Every module of the package that the code imports, directly or not, with its hash."""
+    addresses, hashes = Addresses(root), {}
+    waiting = {name for source in sources for name in _imports(parse_cell(source), "", root)}
+    while waiting:
+        name = waiting.pop()
+        path = _file(name, root)
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        hashes[name] = sha256(addresses.neutral(repr(_plain(tree))))
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        waiting |= _imports(tree, package, root) - hashes.keys()
+    return dict(sorted(hashes.items()))
+
+
+def weight_hashes(modules: dict[str, str], root: Path = ROOT) -> dict[str, str]:
+    """The shipped weights that code with these modules can load: all of them with the pipeline, else none."""
+    folder = root / PACKAGE / "pretrained"
+    files = sorted(folder.glob("*.safetensors")) if PIPELINE in modules else []
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def parse_cell(source: str) -> ast.Module:
+    """The syntax tree of a cell. IPython's magics and shell lines import nothing and become `pass`."""
+    if source.lstrip().startswith("%%"):
+        return ast.Module(body=[], type_ignores=[])
+    return ast.parse(MAGIC.sub(r"\1pass", source))
+
+
+def _file(name: str, root: Path) -> Path | None:
+    base = root.joinpath(*name.split("."))
+    for path in (base / "__init__.py", base.with_suffix(".py")):
+        if path.is_file():
+            return path
+    return None
+
+
+def _imports(tree: ast.AST, package: str, root: Path) -> set[str]:
+    """Modules of the package that the tree imports anywhere, also inside functions."""
+    found = set()
+    for name in _imported_names(tree, package):
+        parts = name.split(".")
+        if parts[0] == PACKAGE:
+            # Importing a.b.c runs a and a.b as well. The last part may be a function and no module.
+            found |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    return {name for name in found if _file(name, root)}
+
+
+def _imported_names(tree: ast.AST, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                parents = parents[: len(parents) - node.level + 1]
+                base = ".".join([*parents, *([base] if base else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _plain(value: object) -> object:
+    """A syntax tree as nested tuples, without docstrings and without fields that are empty.
+
+    `ast.dump` would do, but its text differs between Python versions, and so would the hashes.
+    """
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    fields = dict(ast.iter_fields(value))
+    if isinstance(value, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        fields["body"] = [node for node in value.body if not _is_text(node)]
+    if isinstance(value, ast.JoinedStr):
+        # Some Python versions end an f-string with an empty piece.
+        fields["values"] = [part for part in value.values if getattr(part, "value", None) != ""]
+    return type(value).__name__, [
+        (name, _plain(field)) for name, field in fields.items() if field is not None and field != []
+    ]
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
