@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor
 
-from t2v_mini.data.video_files import check_pace, frames_of, webp_bytes
+from t2v_mini.data.video_files import encode_webp, frames_uint8
 from t2v_mini.world.palette import COLORS
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CYCLE = ("blue", "orange", "green", "red", "cyan", "pink")  # white and yellow vanish on a white page
 SHEET_INCHES, PER_LINE = 7.2, 8
+OVERSHOOT = 1.5  # samplers overshoot [-1, 1] a little; beyond this a tensor is not a video
 INK, FAINT = "#1f2430", "#8a8f9c"
 
 PLAYER_CSS = """
@@ -102,6 +103,9 @@ def check_clips(videos: Tensor, **lists: Sequence | None) -> None:
     if not isinstance(videos, Tensor) or videos.ndim != 5 or 0 in videos.shape:
         got = tuple(videos.shape) if isinstance(videos, Tensor) else type(videos).__name__
         raise ValueError(f"videos must have the shape (B, C, F, H, W) with at least one clip, got {got}")
+    if videos.abs().max() > OVERSHOOT:
+        low, high = videos.min().item(), videos.max().item()
+        raise ValueError(f"videos must lie in [-1, 1], got values from {low:.3g} to {high:.3g}")
     for name, entries in lists.items():
         if isinstance(entries, str) or (entries is not None and len(entries) != len(videos)):
             raise ValueError(f"{name} must hold {len(videos)} entries, one a clip, got {entries!r:.80}")
@@ -122,7 +126,8 @@ def player(
     from IPython.display import HTML
 
     check_clips(videos, captions=captions, verdicts=verdicts)
-    check_pace(fps, 100)
+    if not 0.1 <= fps <= 100:
+        raise ValueError(f"fps must lie between 0.1 and 100 frames per second, got {fps}")
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
     figures = [
@@ -136,11 +141,11 @@ def player(
 
 
 def _figure(video: Tensor, caption: str | None, verdict: "Verdict | None", number: int, fps: float) -> str:
-    frames = frames_of(video)
+    frames = frames_uint8(video)
     alt = f"{len(frames)} frames" + (f": {caption}" if caption else f", clip {number}")
     # The still picture hides itself even where a viewer strips the style sheet.
-    pictures = _picture(webp_bytes(frames, fps), "t2v-moving", alt, "") + _picture(
-        webp_bytes(frames[:1], fps), "t2v-still", f"First of {alt}", ' style="display:none"'
+    pictures = _picture(encode_webp(frames, fps), "t2v-moving", alt, "") + _picture(
+        encode_webp(frames[:1], fps), "t2v-still", f"First of {alt}", ' style="display:none"'
     )
     text = f"<div>{escape(caption)}</div>" if caption else ""
     if verdict is not None:
@@ -197,7 +202,7 @@ def contact_sheet(
     figure = _new_figure(SHEET_INCHES, total, dpi=110, layout="none")
     y = total
     for video, text, room in zip(videos, texts, rooms, strict=True):
-        frames = frames_of(video)
+        frames = frames_uint8(video)
         figure.text(0.0, y / total, text, va="top", fontsize=11, color=INK, parse_math=False)
         y -= room
         for line in lines:

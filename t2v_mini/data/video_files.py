@@ -25,16 +25,11 @@ from t2v_mini.files import atomic_path
 
 WRITABLE = (".gif", ".mp4", ".webp")
 # Naming the container keeps a playlist with a video's name from opening other files.
-CONTAINERS = {
-    ".avi": "avi",
-    ".m4v": "mp4",
-    ".mkv": "matroska",
-    ".mov": "mov",
-    ".mp4": "mp4",
-    ".webm": "matroska",
-}
+CONTAINERS = {".avi": "avi", ".m4v": "mp4", ".mkv": "matroska", ".mov": "mov", ".mp4": "mp4"}
+CONTAINERS[".webm"] = "matroska"
 READABLE = (".gif", ".webp", *CONTAINERS)
-MAX_PIXELS = 200_000_000  # frames x height x width of a clip in memory: 2.4 GB as float32
+MAX_PIXELS = 100_000_000  # frames x height x width of a clip in memory: 1.2 GB as float32
+Decoded = tuple[np.ndarray, float]  # frames (F, H, W, 3) of bytes, frames per second
 BT709, LIMITED_RANGE = 1, 1  # as the H.264 standard numbers them
 
 
@@ -52,8 +47,7 @@ def to_uint8(video: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
     Raises `ValueError` for NaN, infinity, and anything that is not a float tensor.
     """
     if not isinstance(video, Tensor) or not video.is_floating_point():
-        got = video.dtype if isinstance(video, Tensor) else type(video).__name__
-        raise ValueError(f"video must be a float tensor in [-1, 1], got {got}")
+        raise ValueError(f"video must be a float tensor in [-1, 1], got {_kind(video)}")
     if not torch.isfinite(video).all():
         raise ValueError("video must be finite, got NaN or infinity")
     return ((video.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
@@ -62,9 +56,12 @@ def to_uint8(video: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
 def from_uint8(video: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
     """From bytes in [0, 255] to float32 in [-1, 1]. Raises `ValueError` for any other type."""
     if not isinstance(video, Tensor) or video.dtype != torch.uint8:
-        got = video.dtype if isinstance(video, Tensor) else type(video).__name__
-        raise ValueError(f"video must be a uint8 tensor in [0, 255], got {got}")
+        raise ValueError(f"video must be a uint8 tensor in [0, 255], got {_kind(video)}")
     return video.float() / 127.5 - 1
+
+
+def _kind(value: object) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
 
 
 def enlargement(height: int, width: int, at_least: int) -> int:
@@ -179,13 +176,20 @@ def _encode_gif(frames: np.ndarray, fps: float | int, factor: int) -> bytes:
     parts.append(b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0")  # loop forever
     # A GIF counts in hundredths of a second: pauses of 12 and 13 take turns where 12.5 is meant.
     ends = np.round(np.arange(len(frames) + 1) * 100 / fps).astype(int)
-    for frame, (top, left, bottom, right), pause in zip(
-        indices, _changes(indices), np.diff(ends), strict=True
-    ):
+    for frame, box, pause in zip(indices, _changes(indices), np.diff(ends), strict=True):
+        top, left, bottom, right = box
         part = frame[top:bottom, left:right].repeat(factor, 0).repeat(factor, 1)
-        box = struct.pack("<HHHHB", left * factor, top * factor, part.shape[1], part.shape[0], 0)
+        place = struct.pack("<HHHHB", left * factor, top * factor, part.shape[1], part.shape[0], 0)
         pixels = Image.fromarray(part).tobytes("gif", "L", 8, 0)
-        parts += [b"!\xf9\x04", struct.pack("<BHBB", 4, int(pause), 0, 0), b",", box, b"\x08", pixels, b"\0"]
+        parts += [
+            b"!\xf9\x04",
+            struct.pack("<BHBB", 4, int(pause), 0, 0),
+            b",",
+            place,
+            b"\x08",
+            pixels,
+            b"\0",
+        ]
     return b"".join([*parts, b";"])
 
 
@@ -254,13 +258,11 @@ def _check_whole(file: io.BufferedReader, suffix: str) -> None:
     elif suffix in (".webp", ".avi"):
         head = file.read(8)
         whole = len(head) == 8 and 8 + struct.unpack("<I", head[4:])[0] <= length
-    elif suffix in (".mp4", ".m4v", ".mov"):
-        whole = _boxes_end(file, length) == length
     else:
-        whole = True
+        whole = suffix not in (".mp4", ".m4v", ".mov") or _boxes_end(file, length) == length
+    file.seek(0)
     if not whole:
         raise ValueError(f"it is truncated or no {suffix[1:]} file")
-    file.seek(0)
 
 
 def _boxes_end(file: io.BufferedReader, length: int) -> int:
@@ -271,11 +273,9 @@ def _boxes_end(file: io.BufferedReader, length: int) -> int:
         size = struct.unpack(">I", file.read(8)[:4])[0]
         if size == 1:
             size = int.from_bytes(file.read(8), "big")
-        if size == 0:  # the box lasts to the end of the file
-            return length
-        if size < 8:
+        if 0 < size < 8:
             return -1
-        place += size
+        place = place + size if size else length  # 0: the box lasts to the end of the file
     return place
 
 
@@ -301,9 +301,7 @@ def _check_size(frames: int, height: int, width: int) -> None:
         )
 
 
-def _decode_animation(
-    file: io.BufferedReader, suffix: str, max_frames: int | None
-) -> tuple[np.ndarray, float]:
+def _decode_animation(file: io.BufferedReader, suffix: str, max_frames: int | None) -> Decoded:
     from PIL import Image, ImageSequence
 
     with warnings.catch_warnings():
@@ -327,7 +325,7 @@ def _decode_animation(
     return frames, 1000 * sum(repeats) / sum(pauses)
 
 
-def _decode_video(file: io.BufferedReader, suffix: str, max_frames: int | None) -> tuple[np.ndarray, float]:
+def _decode_video(file: io.BufferedReader, suffix: str, max_frames: int | None) -> Decoded:
     import av
 
     with av.open(file, format=CONTAINERS[suffix]) as container:

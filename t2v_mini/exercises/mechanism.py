@@ -28,7 +28,15 @@ PACKAGE = __name__.rpartition(".")[0]
 ID = re.compile(r"([1-9]\d?)\.([1-9]\d?)")
 NOT_ATTEMPTED = "not attempted yet"
 # All that a body of `...`, `pass` or `return None` compiles to, in Python 3.10 and later.
-_STUB_STEPS = {"RESUME", "NOP", "LOAD_CONST", "LOAD_COMMON_CONSTANT", "RETURN_CONST", "RETURN_VALUE", "POP_TOP"}
+_STUB_STEPS = {
+    "RESUME",
+    "NOP",
+    "LOAD_CONST",
+    "LOAD_COMMON_CONSTANT",
+    "RETURN_CONST",
+    "RETURN_VALUE",
+    "POP_TOP",
+}
 
 
 class Wrong(Exception):

@@ -1,0 +1,162 @@
+"""The command line as a person meets it: real processes' exit codes, one line for bad input, nothing half-written."""
+
+import json
+
+import pytest
+import torch
+
+from t2v_mini.cli import main
+from t2v_mini.configs import Config, DataConfig, ModelConfig
+from t2v_mini.models.generator import Generator
+from t2v_mini.pipeline import TextToVideo, evaluate, shipped_weights
+from t2v_mini.training.checkpoint import save_checkpoint
+from t2v_mini.world import CaptionError, parse, render, scene_for
+
+TINY = Config(
+    "tiny",
+    model=ModelConfig(width=24, depth=1, heads=2, stem_width=32, text_width=16, text_heads=2, text_depth=1),
+    data=DataConfig(),
+)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Untrained weights in a file: every road but the quality."""
+    torch.manual_seed(0)
+    path = tmp_path / "tiny.safetensors"
+    save_checkpoint(path, Generator(TINY.model).state_dict(), {"config": TINY.to_dict(), "step": 0, "seconds": 0.0})
+    return path
+
+
+def run(capsys, *arguments):
+    """Exit code, stdout, stderr."""
+    try:
+        main([str(a) for a in arguments])
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_generate(capsys, tmp_path, weights):
+    out = tmp_path / "clip.gif"
+    arguments = ("a red circle moves left", "--weights", weights, "--steps", 2, "--out", out)
+    code, text, _ = run(capsys, "generate", *arguments)
+    assert code == 0 and out.is_file() and "a red circle moves left" in text and "color" in text
+    code, text, _ = run(capsys, "generate", *arguments, "--json")
+    (clip,) = json.loads(text)["clips"]
+    assert clip["caption"] == "a red circle moves left" and clip["out"] == str(out)
+    assert {f["kind"] for f in clip["facts"]} == {"objects", "color", "shape", "motion"}
+
+
+def test_generate_several(capsys, tmp_path, weights):
+    prompts = ("a red circle moves left", "a blue square grows")
+    code, _, _ = run(capsys, "generate", *prompts, "--weights", weights, "--steps", 1, "--out", tmp_path / "c.mp4")
+    assert code == 0 and {p.name for p in tmp_path.glob("*.mp4")} == {"c-1.mp4", "c-2.mp4"}
+
+
+def test_seed_and_batch_do_not_mix(weights):
+    pipeline = TextToVideo.from_pretrained(weights)
+    both = pipeline(["a red circle", "a blue square"], steps=2, seed=5)
+    assert torch.equal(both, pipeline(["a red circle", "a blue square"], steps=2, seed=5))
+    assert torch.allclose(both[1:], pipeline("a blue square", steps=2, seed=6), atol=1e-5)
+    assert not torch.allclose(both[1:], pipeline("a blue square", steps=2, seed=7), atol=1e-3)
+
+
+def test_evaluate(capsys, weights):
+    code, text, _ = run(
+        capsys, "evaluate", "--weights", weights, "--clips", 6, "--steps", 1, "--split", "seen", "--level", 1, "--json"
+    )
+    result = json.loads(text)
+    assert code == 0 and result["clips"] == 6 and result["ceiling"] == 1 and result["split"] == "seen"
+    assert {"caption_accuracy", "interval", "facts", "spread"} <= set(result)
+    code, text, _ = run(capsys, "evaluate", "--weights", weights, "--clips", 2, "--steps", 1)
+    assert code == 0 and "caption accuracy" in text
+    with pytest.raises(ValueError, match="clips must be a positive integer, got 0"):
+        evaluate(TextToVideo.from_pretrained(weights), "seen", 0)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".webp"])
+def test_world_and_judge(capsys, tmp_path, suffix):
+    text, path = "a large red circle moves left above a small blue square that grows", tmp_path / f"clip{suffix}"
+    assert run(capsys, "world", text, "--out", path)[0] == 0
+    code, out, _ = run(capsys, "judge", path, text)
+    assert code == 0 and out.startswith("correct")
+    code, out, _ = run(capsys, "judge", path, text.replace("left", "right"), "--json")
+    assert code == 1 and not json.loads(out)["correct"]
+
+
+def test_info(capsys):
+    code, text, _ = run(capsys, "info", "--json")
+    found = json.loads(text)
+    assert code == 0 and found["configs"]["mini"]["canvas"] == "8x32x32"
+    assert sorted(found["weights"]) == shipped_weights()
+    assert run(capsys, "info")[0] == 0
+
+
+BAD = [
+    (("world", "a purpel circle", "--out", "x.gif"), "purpel"),
+    (("world", "", "--out", "x.gif"), "empty"),
+    (("world", "a red blue circle", "--out", "x.gif"), "red"),
+    (("world", "a " * 200 + "circle", "--out", "x.gif"), "words"),
+    (("world", "a red circle", "--out", "x.txt"), "out must end in one of"),
+    (("world", "a red circle", "--out", "nowhere/x.gif"), "folder that can be written"),
+    (("world", "a red circle", "--out", "x.gif", "--frames", "3"), "frames must be an integer of at least 8"),
+    (("world", "a red circle", "--out", "x.gif", "--seed", "-1"), "seed"),
+    (("judge", "missing.gif", "a red circle"), "missing.gif"),
+    (("judge", "broken.gif", "a red circle"), "broken.gif"),
+    (("judge", "broken.gif", "a blorange circle"), "blorange"),
+    (("generate", "a red circle", "--weights", "missing"), "weights must be"),
+    (("generate", "a red circle", "--weights", "broken.safetensors"), "broken.safetensors"),
+    (("generate", "--weights", "tiny.safetensors"), "prompts must hold at least one prompt"),
+    (("generate", "a red circle turns blue", "--weights", "tiny.safetensors"), "level 3"),
+    (("generate", "a red circle", "--weights", "tiny.safetensors", "--steps", "0"), "steps must be"),
+    (("generate", "a red circle", "--weights", "tiny.safetensors", "--guidance", "-1"), "guidance must be"),
+    (("generate", "a red circle", "--weights", "tiny.safetensors", "--seed", "-3"), "seed must be"),
+    (("generate", "a red circle", "--weights", "tiny.safetensors", "--out", "gone/x.gif"), "out must be"),
+    (("evaluate", "--weights", "tiny.safetensors", "--level", "3"), "level must be 1"),
+    (("evaluate", "--weights", "tiny.safetensors", "--clips", "0"), "clips must be"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, weights, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.gif").write_bytes(b"GIF89a and then nothing of use")
+    (tmp_path / "broken.safetensors").write_bytes(b"\x00" * 40)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    code, out, err = run(capsys, *arguments)
+    assert code == 2 and out == "", (code, out, err)
+    assert err.startswith("t2v-mini: ") and err.count("\n") == 1 and message in err, err
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_weights_that_do_not_fit(tmp_path):
+    path = tmp_path / "odd.safetensors"
+    save_checkpoint(path, {"w": torch.zeros(1)}, {"config": TINY.to_dict(), "step": 0, "seconds": 0.0})
+    with pytest.raises(ValueError, match="weights must fit their configuration"):
+        TextToVideo.from_pretrained(path)
+
+
+def test_prompt_errors_name_the_prompt(weights):
+    pipeline = TextToVideo.from_pretrained(weights)
+    with pytest.raises(CaptionError, match="level 2"):
+        pipeline("a red circle moves left slowly")
+    with pytest.raises(ValueError, match="prompts must hold at least one prompt"):
+        pipeline([])
+
+
+def test_callback_sees_every_step(weights):
+    seen = []
+    TextToVideo.from_pretrained(weights)("a circle", steps=3, callback=lambda i, x, x0: seen.append((i, x0.shape)))
+    assert [i for i, _ in seen] == [0, 1, 2] and seen[0][1] == (1, 3, 8, 32, 32)
+
+
+def test_world_clip_equals_the_renderer(capsys, tmp_path):
+    from t2v_mini.data.video_files import read_video
+
+    path = tmp_path / "clip.gif"
+    run(capsys, "world", "a red circle moves left", "--out", path, "--size", 192)
+    expected = render([scene_for(parse("a red circle moves left"), 0)], 16, 192, 192)[0]
+    assert (read_video(path).video - expected).abs().max() < 0.02
