@@ -25,7 +25,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 book: $(READY) ## build the book, with clips generated on this machine
-	$(RUN) -m tools.build_book $(ARGS)
+	$(RUN) -m tools.build_book
 
 test: $(READY) ## run every check; ARGS names some of them
 	$(RUN) -m tools.run_checks $(ARGS)

@@ -40,12 +40,12 @@ def measure(arguments: Arguments) -> dict:
     """All rows: sampling, rendering and judging by level."""
     count = arguments.clips
     rows = []
+    few = max(8, count // 8)
     for level in LEVELS:
         scenes = sample_scenes(level, count)
         claims = [scene.facts for scene in scenes]
         frames = 8 if level == 1 else 16
         video = render(scenes, frames, 32, 32)
-        few = max(8, count // 8)
         rows += [
             {"row": "sample", "level": level, "canvas": None}
             | rates(lambda level=level: sample_scenes(level, few), few, arguments.repeats),

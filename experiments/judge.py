@@ -27,7 +27,13 @@ from t2v_mini.world import Facts, compare, read_facts, render, sample_scene, sce
 CHUNK = 100
 BASE = {1: (8, 32, 32), 2: (16, 32, 32), 3: (16, 32, 32)}
 # The configurations' other canvases, and how many clips are worth their size.
-LADDER = {(16, 32, 32): 0.1, (16, 64, 64): 0.1, (32, 128, 128): 0.01, (64, 256, 256): 0.0016, (8, 16, 16): 0.1}
+LADDER = {
+    (16, 32, 32): 0.1,
+    (16, 64, 64): 0.1,
+    (32, 128, 128): 0.01,
+    (64, 256, 256): 0.0016,
+    (8, 16, 16): 0.1,
+}
 
 
 def _noise(deviation: float) -> Callable[[Tensor], Tensor]:
@@ -51,12 +57,12 @@ def _blur(sigma: float) -> Callable[[Tensor], Tensor]:
     return apply
 
 
-def _file(suffix: str, at_least: int) -> Callable[[Tensor], Tensor]:
+def _file(suffix: str, enlarge_to: int | None) -> Callable[[Tensor], Tensor]:
     def through(video: Tensor) -> Tensor:
         with tempfile.TemporaryDirectory() as folder:
             path, clips = Path(folder) / f"clip{suffix}", []
             for clip in video:
-                write_video(path, clip, at_least=at_least)
+                write_video(path, clip, enlarge_to=enlarge_to)
                 clips.append(read_video(path).video)
         return torch.stack(clips)
 
@@ -73,7 +79,7 @@ CONDITIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "blur 2 px": _blur(2.0),
     "GIF": _file(".gif", 192),
     "MP4": _file(".mp4", 192),
-    "MP4 at native size": _file(".mp4", 1),
+    "MP4 at native size": _file(".mp4", None),
 }
 
 

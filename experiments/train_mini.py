@@ -56,7 +56,7 @@ def averaged(trainer: Trainer) -> Generator:
 
 
 def choose_guidance(pipeline: TextToVideo) -> tuple[float, list[dict]]:
-    """The guidance of highest caption accuracy among those that keep the spread at 0.7, on seen combinations."""
+    """The most accurate guidance among those that keep the spread at 0.7, on seen combinations."""
     sweep = [
         evaluate(pipeline, "seen", TUNING_CLIPS, guidance=scale)
         for scale in tqdm(GUIDANCES, desc="guidance", unit="scale")
@@ -74,9 +74,15 @@ def ship(trainer: Trainer, curve: list[dict]) -> Path:
     guidance, sweep = choose_guidance(TextToVideo(model, config))
     config = replace(config, sample=replace(config.sample, guidance=guidance))
     pipeline = TextToVideo(model, config)
-    evaluation = {split: evaluate(pipeline, split, CARD_CLIPS) for split in tqdm(("seen", "unseen"), desc="card")}
+    evaluation = {
+        split: evaluate(pipeline, split, CARD_CLIPS) for split in tqdm(("seen", "unseen"), desc="card")
+    }
     evaluation["check"] = evaluate(pipeline, "unseen", CHECK_CLIPS)
-    record = trainer.record() | {"config": config.to_dict(), "evaluation": evaluation, "conditions": conditions()}
+    record = trainer.record() | {
+        "config": config.to_dict(),
+        "evaluation": evaluation,
+        "conditions": conditions(),
+    }
     path = PRETRAINED / f"{name}.safetensors"
     digest = save_checkpoint(path, tensors, record)
     with atomic_path(path.with_suffix(".md")) as temporary:
@@ -97,7 +103,8 @@ def card(name: str, config: Config, record: dict, digest: str) -> str:
     lines = [
         f"# {name}",
         "",
-        f"Text to video, Moving Shapes level {data.level}, {data.frames} frames of {data.height} x {data.width}.",
+        f"Text to video on Moving Shapes, level {data.level}: {data.frames} frames of "
+        f"{data.height} x {data.width} pixels.",
         "",
         "| | |",
         "| --- | --- |",

@@ -96,10 +96,17 @@ class Evaluate:
         pipeline = TextToVideo.from_pretrained(self.weights)
         trained = pipeline.config.data.level
         if self.level not in (None, trained):
-            raise ValueError(f"level must be {trained}, the level of the weights {self.weights!r}, got {self.level}")
+            raise ValueError(
+                f"level must be {trained}, the level of the weights {self.weights!r}, got {self.level}"
+            )
         with tqdm(total=self.clips, unit="clip", disable=None) as bar:
             result = evaluate(
-                pipeline, self.split, self.clips, self.steps, self.guidance, lambda done: bar.update(done - bar.n)
+                pipeline,
+                self.split,
+                self.clips,
+                self.steps,
+                self.guidance,
+                lambda done: bar.update(done - bar.n),
             )
         if self.json:
             print(json.dumps(result))
@@ -198,16 +205,22 @@ class Info:
             print(json.dumps({"configs": configs, "weights": weights}))
             return
         for name, row in configs.items():
-            print(f"config  {name}: {row['parameters'] / 1e6:.2f} M parameters, level {row['level']}, {row['canvas']}")
+            print(
+                f"config  {name}: {row['parameters'] / 1e6:.2f} M parameters, "
+                f"level {row['level']}, {row['canvas']}"
+            )
         for name, row in weights.items():
             accuracy = row["caption_accuracy"]
             told = "not measured" if accuracy is None else f"{accuracy:.1%}"
-            print(f"weights {name}: step {row['step']}, unseen caption accuracy {told}, hash {row['hash'][:16]}")
+            print(
+                f"weights {name}: step {row['step']}, unseen caption accuracy {told}, hash {row['hash'][:16]}"
+            )
 
 
 def _verdict_record(verdict) -> dict:
     facts = [
-        {"kind": f.kind, "about": f.about, "claimed": f.claimed, "seen": f.seen, "holds": f.holds} for f in verdict.facts
+        {"kind": f.kind, "about": f.about, "claimed": f.claimed, "seen": f.seen, "holds": f.holds}
+        for f in verdict.facts
     ]
     return {"caption": verdict.caption, "correct": verdict.correct, "facts": facts}
 
@@ -231,7 +244,9 @@ Command = (
 
 def main(args: list[str] | None = None) -> None:
     """Run a command; bad input is one line on stderr and exit code 2."""
-    command = tyro.cli(Command, prog="t2v-mini", description="Text to video, checked fact by fact.", args=args)
+    command = tyro.cli(
+        Command, prog="t2v-mini", description="Text to video, checked fact by fact.", args=args
+    )
     try:
         command.run()
     except ValueError as error:

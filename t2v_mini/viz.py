@@ -77,7 +77,6 @@ def use_style() -> None:
             "axes.titlesize": 13,
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",
-            "axes.facecolor": "white",
             "axes.edgecolor": FAINT,
             "axes.labelcolor": INK,
             "axes.spines.top": False,
@@ -90,10 +89,8 @@ def use_style() -> None:
             "xtick.color": INK,
             "ytick.color": INK,
             "lines.linewidth": 2.2,
-            "lines.markersize": 6,
             "legend.frameon": False,
             "image.interpolation": "nearest",
-            "image.cmap": "gray",
         }
     )
 
@@ -193,9 +190,9 @@ def contact_sheet(
     lines = [numbers[i : i + PER_LINE] for i in range(0, len(numbers), PER_LINE)]
     across = max(4, len(lines[0]))
     side = SHEET_INCHES / across
-    tall = side * videos.shape[3] / videos.shape[4]
     # All lengths in inches, from the top down.
     number_room, line_room, gap, after = 0.2, 0.2, 0.035, 0.12
+    tall = (side - gap) * videos.shape[3] / videos.shape[4]
     texts = [fill(text, 80) for text in captions] if captions else [""] * len(videos)
     rooms = [line_room * (text.count("\n") + 1) + 0.05 if text else 0.0 for text in texts]
     total = sum(rooms) + len(videos) * (len(lines) * (tall + number_room) + after) - after
@@ -227,7 +224,7 @@ def bar_with_interval(values: Mapping[str, tuple[float, float, float]], title: s
     for label, entry in values.items():
         if len(entry) != 3 or not all(map(math.isfinite, entry)) or not entry[1] <= entry[0] <= entry[2]:
             raise ValueError(
-                f"values[{label!r}] must be (value, low, high) with low <= value <= high, got {entry}"
+                f"values[{label!r}] must be (value, low, high), low <= value <= high, got {entry}"
             )
     figure = _new_figure(7.0, 1.1 + 0.46 * len(values), layout="constrained")
     axes = figure.add_subplot()
@@ -272,12 +269,11 @@ def table(
     for number, row in enumerate(rows):
         if list(row) != columns:
             raise ValueError(f"rows must all have the columns {columns}, got {list(row)} in row {number}")
-    if unknown := [name for name in formats if name not in columns]:
-        raise ValueError(f"formats must name columns of {columns}, got {unknown}")
+    if not set(formats) <= set(columns):
+        raise ValueError(f"formats must name columns of {columns}, got {list(formats)}")
     numeric = {name for name in columns if all(_is_number(row[name]) for row in rows)}
     style = {name: ' class="t2v-number"' if name in numeric else "" for name in columns}
-    head = "".join(f'<th scope="col"{style[name]}>{escape(name)}</th>' for name in columns)
-    body = ""
+    body, head = "", "".join(f'<th scope="col"{style[name]}>{escape(name)}</th>' for name in columns)
     for row in rows:
         cells = [escape(_cell(name, row[name], formats.get(name))) for name in columns]
         first = f'<th scope="row"{style[columns[0]]}>{cells[0]}</th>'

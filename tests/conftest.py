@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -45,7 +46,7 @@ def _wrong_shapes_reach_the_code(request: pytest.FixtureRequest) -> Iterator[Non
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Count every test that did not run, with its reason."""
     reasons: Counter[str] = Counter()
     for report in terminalreporter.stats.get("skipped", []):

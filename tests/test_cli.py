@@ -1,4 +1,4 @@
-"""The command line as a person meets it: real processes' exit codes, one line for bad input, nothing half-written."""
+"""The command line: exit codes, one line for bad input, nothing half-written."""
 
 import json
 
@@ -24,7 +24,9 @@ def weights(tmp_path):
     """Untrained weights in a file: every road but the quality."""
     torch.manual_seed(0)
     path = tmp_path / "tiny.safetensors"
-    save_checkpoint(path, Generator(TINY.model).state_dict(), {"config": TINY.to_dict(), "step": 0, "seconds": 0.0})
+    save_checkpoint(
+        path, Generator(TINY.model).state_dict(), {"config": TINY.to_dict(), "step": 0, "seconds": 0.0}
+    )
     return path
 
 
@@ -52,7 +54,9 @@ def test_generate(capsys, tmp_path, weights):
 
 def test_generate_several(capsys, tmp_path, weights):
     prompts = ("a red circle moves left", "a blue square grows")
-    code, _, _ = run(capsys, "generate", *prompts, "--weights", weights, "--steps", 1, "--out", tmp_path / "c.mp4")
+    code, _, _ = run(
+        capsys, "generate", *prompts, "--weights", weights, "--steps", 1, "--out", tmp_path / "c.mp4"
+    )
     assert code == 0 and {p.name for p in tmp_path.glob("*.mp4")} == {"c-1.mp4", "c-2.mp4"}
 
 
@@ -66,7 +70,19 @@ def test_seed_and_batch_do_not_mix(weights):
 
 def test_evaluate(capsys, weights):
     code, text, _ = run(
-        capsys, "evaluate", "--weights", weights, "--clips", 6, "--steps", 1, "--split", "seen", "--level", 1, "--json"
+        capsys,
+        "evaluate",
+        "--weights",
+        weights,
+        "--clips",
+        6,
+        "--steps",
+        1,
+        "--split",
+        "seen",
+        "--level",
+        1,
+        "--json",
     )
     result = json.loads(text)
     assert code == 0 and result["clips"] == 6 and result["ceiling"] == 1 and result["split"] == "seen"
@@ -79,7 +95,10 @@ def test_evaluate(capsys, weights):
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4", ".webp"])
 def test_world_and_judge(capsys, tmp_path, suffix):
-    text, path = "a large red circle moves left above a small blue square that grows", tmp_path / f"clip{suffix}"
+    text, path = (
+        "a large red circle moves left above a small blue square that grows",
+        tmp_path / f"clip{suffix}",
+    )
     assert run(capsys, "world", text, "--out", path)[0] == 0
     code, out, _ = run(capsys, "judge", path, text)
     assert code == 0 and out.startswith("correct")
@@ -149,7 +168,9 @@ def test_prompt_errors_name_the_prompt(weights):
 
 def test_callback_sees_every_step(weights):
     seen = []
-    TextToVideo.from_pretrained(weights)("a circle", steps=3, callback=lambda i, x, x0: seen.append((i, x0.shape)))
+    TextToVideo.from_pretrained(weights)(
+        "a circle", steps=3, callback=lambda i, x, x0: seen.append((i, x0.shape))
+    )
     assert [i for i, _ in seen] == [0, 1, 2] and seen[0][1] == (1, 3, 8, 32, 32)
 
 

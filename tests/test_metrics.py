@@ -30,7 +30,9 @@ def test_wilson_covers():
     rng = np.random.default_rng(0)
     for truth in (0.5, 0.9, 0.99):
         hits = rng.binomial(100, truth, 4000)
-        covered = np.mean([wilson_interval(int(k), 100)[0] <= truth <= wilson_interval(int(k), 100)[1] for k in hits])
+        covered = np.mean(
+            [wilson_interval(int(k), 100)[0] <= truth <= wilson_interval(int(k), 100)[1] for k in hits]
+        )
         assert 0.92 < covered < 0.985
 
 
@@ -73,6 +75,8 @@ def test_spread():
     for scene in scenes:
         thing = scene.facts.objects[0]
         model = same[thing.motion, thing.size]
-        collapsed.append(replace(model, things=(replace(model.things[0], color=thing.color, shape=thing.shape),)))
+        collapsed.append(
+            replace(model, things=(replace(model.things[0], color=thing.color, shape=thing.shape),))
+        )
     assert spread_ratio(render(collapsed, 8), video, claims) < 0.1
     assert np.isnan(spread_ratio(torch.zeros_like(video[:2]), video[:2], claims[:2]))

@@ -64,7 +64,9 @@ def test_killed_run_equals_uninterrupted_run(tmp_path):
     )
     (tmp_path / "run.py").write_text(script)
     env = os.environ | {"PYTHONPATH": os.getcwd()}
-    done = subprocess.run([sys.executable, str(tmp_path / "run.py"), str(tmp_path)], env=env, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "run.py"), str(tmp_path)], env=env, capture_output=True
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     resumed, whole = Trainer(TINY, tmp_path), Trainer(TINY)
     resumed.resume()
@@ -85,7 +87,9 @@ def test_checkpoint_of_another_configuration_is_refused(tmp_path):
 def test_loss_that_is_not_finite_stops_training():
     trainer = Trainer(TINY)
     torch.nn.init.constant_(trainer.model.denoiser.head[-1].bias, float("nan"))
-    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 0 \(seed 0\); last checkpoint: None"):
+    with pytest.raises(
+        FloatingPointError, match=r"the loss is nan at step 0 \(seed 0\); last checkpoint: None"
+    ):
         trainer.train_step(training_batch(TINY.data, 0, 4))
 
 

@@ -153,7 +153,7 @@ def test_frames_uint8_a_sheet_keep_their_shape_and_do_not_overlap(every):
     long = "a caption that goes on and on, so that it needs more than one line of the sheet to be read"
     figure = contact_sheet(videos[:2, :, :, :24], [long, captions[1]], every=every)
     boxes = [axes.get_window_extent() for axes in figure.axes]
-    assert all(box.width / box.height == pytest.approx(32 / 24, rel=0.06) for box in boxes)
+    assert all(box.width / box.height == pytest.approx(32 / 24, rel=0.001) for box in boxes)
     figure.canvas.draw()
     boxes += [text.get_window_extent() for text in figure.texts]
     inside = figure.bbox

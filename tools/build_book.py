@@ -1,7 +1,7 @@
-"""Build the book and say where to open it: `python -m tools.build_book [--all]`.
+"""Build the book and say where to open it: `python -m tools.build_book`.
 
 First the landing page's clips are generated with the shipped weights. A warning of Sphinx fails the
-build. Sphinx warns about a page only when it reads it: `--all` reads every page again.
+build. Every page is read again each time, because Sphinx warns about a page only when it reads it.
 """
 
 import subprocess
@@ -10,26 +10,26 @@ from pathlib import Path
 
 from tools.project import ROOT
 
+INDEX = ROOT / "_build" / "html" / "index.html"
+
 
 def main() -> int:
-    flags = sys.argv[1:]
-    if flags not in ([], ["--all"]):
-        print("usage: python -m tools.build_book [--all]", file=sys.stderr)
-        return 2
-    subprocess.run([sys.executable, "-m", "tools.landing"], cwd=ROOT, check=True)
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    subprocess.run([jupyter_book, "build", ".", "-W", "--keep-going", *flags], cwd=ROOT, check=True)
-    index = ROOT / "_build" / "html" / "index.html"
-    if not index.is_file():
-        print(f"the build ended without {index.relative_to(ROOT)}", file=sys.stderr)
+    commands = (
+        [sys.executable, "-m", "tools.landing"],
+        [str(jupyter_book), "build", ".", "--all", "-W", "--keep-going"],
+    )
+    for command in commands:
+        if subprocess.run(command, cwd=ROOT).returncode:
+            shown = " ".join([Path(command[0]).name, *command[1:]])
+            print(f"\nThe book was not built: {shown} failed.", file=sys.stderr)
+            return 1
+    if not INDEX.is_file():
+        print(f"\nThe book was not built: there is no {INDEX.relative_to(ROOT)}.", file=sys.stderr)
         return 1
-    print(f"\nThe book is built. Open {index.relative_to(ROOT)} in a browser:\n  {index.as_uri()}")
+    print(f"\nThe book is built. Open {INDEX.relative_to(ROOT)} in a browser:\n  {INDEX.as_uri()}")
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except subprocess.CalledProcessError as error:
-        print(f"\nThe book was not built: {' '.join(map(str, error.cmd))} failed.", file=sys.stderr)
-        sys.exit(1)
+    sys.exit(main())

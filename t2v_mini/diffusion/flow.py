@@ -49,7 +49,7 @@ class RectifiedFlow:
         """The clean clip that a velocity implies: x0 = xt - t u."""
         return xt - per_sample(t, xt) * u
 
-    def draw_times(self, count: int, generator: torch.Generator) -> Float[Tensor, "count"]:
+    def draw_times(self, count: int, generator: torch.Generator) -> Float[Tensor, " count"]:
         """Training times in (0, 1)."""
         return torch.sigmoid(torch.randn(count, generator=generator) + self.mean)
 

@@ -1,6 +1,7 @@
 """Samplers: pure functions over a `predict(x, t)` closure."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -9,7 +10,7 @@ from torch import Tensor
 Predict = Callable[[Tensor, Tensor], Tensor]
 
 
-def shifted_times(steps: int, shift: float = 1.0) -> Float[Tensor, "steps+1"]:
+def shifted_times(steps: int, shift: float = 1.0) -> Float[Tensor, " steps+1"]:
     """Times from 1 to 0: evenly spaced, then moved towards the noise by t -> s t / (1 + (s - 1) t)."""
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps must be a positive integer, got {steps!r}")
@@ -32,7 +33,7 @@ def sample_euler(
     clip that it implies.
     """
     x = noise
-    for step, (t, after) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for step, (t, after) in enumerate(pairwise(times)):
         now = t.to(x).expand(len(x))
         u = predict(x, now)
         if callback is not None:

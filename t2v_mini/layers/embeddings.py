@@ -10,7 +10,7 @@ from torch import Tensor, nn
 def sinusoidal(
     positions: Float[Tensor, "N"], width: int, period: float = 10000.0
 ) -> Float[Tensor, "N width"]:
-    """[cos, sin] features at `width / 2` frequencies from 1 down to 1 / `period` (divisor width / 2, as in DiT)."""
+    """[cos, sin] features at `width / 2` frequencies from 1 down to 1 / `period` (as in DiT)."""
     if width % 2:
         raise ValueError(f"width must be even, got {width}")
     half = width // 2

@@ -79,8 +79,8 @@ class VideoDiT(nn.Module):
         _, channels, frames, height, width = x.shape
         if channels != self.config.channels or frames % pf or height % ph or width % pw:
             raise ValueError(
-                f"x must have {self.config.channels} channels and a multiple of {self.patch} frames, rows and "
-                f"columns, got {tuple(x.shape)}"
+                f"x must have {self.config.channels} channels and a multiple of {self.patch} frames, "
+                f"rows and columns, got {tuple(x.shape)}"
             )
         grid = (frames // pf, height // ph, width // pw)
         tokens = rearrange(x, "b c (f pf) (h ph) (w pw) -> b (f h w) (c pf ph pw)", pf=pf, ph=ph, pw=pw)

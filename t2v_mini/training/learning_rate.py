@@ -2,7 +2,7 @@
 
 
 def trapezoid(step: int, steps: int, warmup: int, cooldown: float) -> float:
-    """Factor in [0, 1]: linear warm-up, a plateau, and a linear fall to zero over the last share `cooldown`."""
+    """Factor in [0, 1]: linear warm-up, plateau, linear fall to zero over the last share `cooldown`."""
     if not 0 <= cooldown <= 1:
         raise ValueError(f"cooldown must lie in [0, 1], got {cooldown}")
     rise = min(1.0, (step + 1) / max(1, warmup))

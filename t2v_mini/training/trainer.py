@@ -71,7 +71,8 @@ class Trainer:
         loss = self.process.loss(predicted.float(), x0, t).mean()
         if not math.isfinite(loss.item()):
             raise FloatingPointError(
-                f"the loss is {loss.item()} at step {step} (seed {settings.seed}); last checkpoint: {self.checkpoint}"
+                f"the loss is {loss.item()} at step {step} (seed {settings.seed}); "
+                f"last checkpoint: {self.checkpoint}"
             )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
@@ -102,9 +103,8 @@ class Trainer:
             if observe is not None and observe_every and self.step % observe_every == 0:
                 note = observe(self)
                 began = time.perf_counter()  # looking is not training
-            bar.set_postfix_str(
-                f"loss {sum(recent) / len(recent):.4f}, {self.step * settings.batch / self.seconds:.0f} clips/s {note}"
-            )
+            rate = self.step * settings.batch / self.seconds
+            bar.set_postfix_str(f"loss {sum(recent) / len(recent):.4f}, {rate:.0f} clips/s {note}")
             if self.checkpoint is not None and (self.step % save_every == 0 or self.step == stop):
                 self.save()
 

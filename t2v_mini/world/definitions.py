@@ -82,7 +82,7 @@ def _motion(tracks, i, seen, s, points, growth):
     orbited = _orbited(tracks, i, seen)
     if orbited is not None:
         return ("orbits", None, None, orbited)
-    axis, along, stray = _principal_axis(points)
+    along, stray = _principal_axis(points)
     if stray > STRAIGHT:
         return nothing
     knee = _knee(along)
@@ -102,12 +102,12 @@ def _motion(tracks, i, seen, s, points, growth):
 
 
 def _principal_axis(points):
-    """Direction of largest spread, coordinates along it, and the largest distance from it."""
+    """Coordinates along the direction of largest spread, and the largest distance from it."""
     centred = points - points.mean(axis=0)
     axis = np.linalg.svd(centred, full_matrices=False)[2][0]
     along = (points - points[0]) @ axis
     across = centred - np.outer(centred @ axis, axis)
-    return axis, along, np.linalg.norm(across, axis=1).max()
+    return along, np.linalg.norm(across, axis=1).max()
 
 
 def _knee(along):
@@ -167,7 +167,7 @@ def _orbited(tracks, i, seen):
 
 def _passed_behind(tracks, i, seen, leg):
     """Index of the object behind which object i passes from one side to the other, or `None`."""
-    hidden, best = tracks.hidden[i], None
+    hidden, best, most = tracks.hidden[i], None, COVERS
     between = np.arange(seen[0], seen[-1] + 1)
     # Where the object cannot be seen between its first and last frame, something hides it.
     lost = ~tracks.visible[i, between]
@@ -177,9 +177,9 @@ def _passed_behind(tracks, i, seen, leg):
         share = np.where(lost, 1.0, hidden[j, between])
         offset = np.stack([tracks.x[i] - tracks.x[j], tracks.y[i] - tracks.y[j]], axis=1)[seen[[0, -1]]] @ leg
         covers = hidden[j, between].max()
-        if share.max() > PASSES and max(share[0], share[-1]) < ENDS and offset[0] < 0 < offset[1]:
-            if covers > COVERS and (best is None or covers > hidden[best, between].max()):
-                best = j
+        crosses = share.max() > PASSES and max(share[0], share[-1]) < ENDS and offset[0] < 0 < offset[1]
+        if crosses and covers > most:
+            best, most = j, covers
     return best
 
 

@@ -183,7 +183,7 @@ def _agrees_in_size(fits: Fits) -> Bool[Tensor, "P"]:
 def _expected_course(
     fits: Fits, rows: Int[Tensor, "R"], telling: Bool[Tensor, "P"], of_all: bool = False
 ) -> tuple[Float[Tensor, "R S 3"], Float[Tensor, "R"]]:
-    """Where the telling frames suggest that the object is in the other rows, or in all, and the trust in that."""
+    """Where the telling frames suggest that the object is in the others, or in all, and the trust in it."""
     course, trust = fits.places.clone(), torch.zeros(len(fits.owner), device=rows.device)
     asked = torch.zeros_like(telling)
     asked[rows] = True
@@ -218,7 +218,7 @@ def _extrapolate(times, values, asked, straight: bool):
 
 
 def _grown_starts(mask, others, places, grown) -> list[Float[Tensor, "P S 3"]]:
-    """Starts that are larger by a factor, and moved by a share of the radius towards what hides the object."""
+    """Starts that are larger by a factor, and moved by a share of the radius towards what hides it."""
     columns = torch.arange(mask.shape[-1], device=mask.device) + 0.5
     rows = torch.arange(mask.shape[-2], device=mask.device) + 0.5
     near = (others & dilate(mask > 0.3, 2)).float()

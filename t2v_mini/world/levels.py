@@ -4,7 +4,7 @@ from t2v_mini.world.vocabulary import LEVEL_1_MOTIONS, Facts
 
 
 def level_of(claim: Facts) -> int:
-    """1: one object with a plain motion; 2: two objects, a relation, diagonals or speeds; 3: events or three."""
+    """1: one object, a plain motion; 2: two objects, relations, diagonals, speeds; 3: events or three."""
     events = any(thing.event is not None or thing.motion == "orbits" for thing in claim.objects)
     if events or len(claim.objects) > 2:
         return 3

@@ -65,7 +65,7 @@ def explain_pixels(video: Float[Tensor, "B 3 F H W"]) -> Masks:
     used = present.any(-1)[:, :, None, None, None]
     best = error.masked_fill(~used, torch.inf).argmin(1, keepdim=True)
     kept = (best == torch.arange(len(direction), device=video.device).view(1, -1, 1, 1, 1)) & used
-    # Mixed edges of two others can have the colour of a third object: only what is near its blocks is its own.
+    # The mixed edges of two objects can have a third one's colour: only what is near its blocks is its.
     near = torch.zeros_like(kept)
     here = used[:, :, 0, 0, 0]
     near[here] = dilate(F.pad(block[here], (0, 1, 0, 1)), NEAR)

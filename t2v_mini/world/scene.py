@@ -69,7 +69,7 @@ class Scene:
             raise ValueError("things must hold at least one object, got none")
         if len(self.things) != len(self.facts.objects):
             raise ValueError(
-                f"facts must describe each thing: {len(self.things)} things, {len(self.facts.objects)} described"
+                f"facts must describe each of the {len(self.things)} things, got {len(self.facts.objects)}"
             )
         if abs(min(self.canvas) - 1.0) > 1e-6:
             raise ValueError(f"canvas must have a shorter side of 1, got {self.canvas}")

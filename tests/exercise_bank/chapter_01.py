@@ -3,17 +3,17 @@
 import torch
 
 SOLUTIONS = {
-    "1.1": '''
+    "1.1": """
 def to_tensor(stored):
     return stored.permute(3, 0, 1, 2).float() / 127.5 - 1
-''',
-    "1.2": '''
+""",
+    "1.2": """
 def diamond(x, y, r, size=32):
     centres = torch.arange(size) + 0.5
     dx, dy = (centres - x).abs()[None, :], (centres - y).abs()[:, None]
     return ((r - dx - dy) / 2**0.5 + 0.5).clamp(0, 1)
-''',
-    "1.3": '''
+""",
+    "1.3": """
 def direction(masks):
     frames, height, width = masks.shape
     weight = masks.sum((1, 2))
@@ -25,15 +25,15 @@ def direction(masks):
     if abs(dx) > abs(dy):
         return "left" if dx < 0 else "right"
     return "up" if dy < 0 else "down"
-''',
-    "1.4": '''
+""",
+    "1.4": """
 def interval(k, n, z=1.96):
     share = k / n
     centre = share + z**2 / (2 * n)
     half = z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
     return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
-''',
-    "1.5": '''
+""",
+    "1.5": """
 def holds(claimed, seen):
     from itertools import permutations
 
@@ -43,7 +43,7 @@ def holds(claimed, seen):
         all(one.get(key) == value for want, one in zip(claimed, order) for key, value in want.items())
         for order in permutations(seen)
     )
-''',
+""",
 }
 
 
@@ -123,7 +123,11 @@ WRONG = {
         ("range 0 to 1", lambda s: s.permute(3, 0, 1, 2).float() / 255, "-1 and 255 must become 1"),
         ("frames first", lambda s: s.permute(0, 3, 1, 2).float() / 127.5 - 1, r"\(3, 2, 4, 5\), got"),
         ("numpy", lambda s: s.permute(3, 0, 1, 2).numpy() / 127.5 - 1, "must return a tensor"),
-        ("height and width swapped", lambda s: s.permute(3, 0, 2, 1).float() / 127.5 - 1, "got \\(3, 2, 5, 4\\)"),
+        (
+            "height and width swapped",
+            lambda s: s.permute(3, 0, 2, 1).float() / 127.5 - 1,
+            "got \\(3, 2, 5, 4\\)",
+        ),
         ("still integers", lambda s: s.permute(3, 0, 1, 2), "float tensor"),
     ],
     "1.2": [
@@ -149,7 +153,7 @@ WRONG = {
     ],
     "1.5": [
         ("bag of words", _bag, "blue circle and a red square"),
-        ("in order", _in_order, "order of the objects"),
+        ("in order", _in_order, "order does not matter"),
         ("each somewhere", _each_somewhere, "one-to-one"),
         ("greedy", _greedy, "first match"),
         ("no count", _no_count, "object too many"),
