@@ -195,7 +195,7 @@ def _shares(parts: list[dict], key: str) -> dict[str, float]:
 
 
 def main(arguments: Arguments) -> None:
-    """Run all jobs and write experiments/results/judge.json."""
+    """Run all jobs and write t2v_mini/results/judge.json."""
     todo = jobs(arguments)
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         clips = sum(job.count for job in todo)

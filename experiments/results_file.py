@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 
 from t2v_mini.files import atomic_path
-
-RESULTS = Path(__file__).parent / "results"
+from t2v_mini.notebook import RESULTS
 
 
 def conditions() -> dict:
@@ -33,7 +32,7 @@ def _processor() -> str:
 
 
 def write_results(name: str, values: dict) -> Path:
-    """Write experiments/results/NAME.json with the conditions of the run, atomically."""
+    """Write t2v_mini/results/NAME.json with the conditions of the run, atomically."""
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     with atomic_path(path) as temporary:

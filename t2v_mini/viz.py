@@ -11,6 +11,7 @@ from html import escape
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 CYCLE = ("blue", "orange", "green", "red", "cyan", "pink")  # white and yellow vanish on a white page
 SHEET_INCHES, PER_LINE = 7.2, 8
 OVERSHOOT = 1.5  # samplers overshoot [-1, 1] a little; beyond this a tensor is not a video
+CLIP_BYTES, SMALL_CLIP = 13_000, 16 * 32 * 32  # bytes of a player's clip of so many pixels; more for larger
 INK, FAINT = "#1f2430", "#8a8f9c"
 
 PLAYER_CSS = """
@@ -117,7 +119,8 @@ def player(
 ) -> "HTML":
     """Show looping clips side by side, each with its caption and the verdict on each fact.
 
-    At most `columns` stand in a row, fewer where the page is narrow. Raises `ValueError` for
+    At most `columns` stand in a row, fewer where the page is narrow. Clips are exact; one that is
+    too noisy for a small page is shown with fewer shades of each colour. Raises `ValueError` for
     videos of another shape or range, and for lists of another length.
     """
     from IPython.display import HTML
@@ -141,13 +144,26 @@ def _figure(video: Tensor, caption: str | None, verdict: "Verdict | None", numbe
     frames = frames_uint8(video)
     alt = f"{len(frames)} frames" + (f": {caption}" if caption else f", clip {number}")
     # The still picture hides itself even where a viewer strips the style sheet.
-    pictures = _picture(encode_webp(frames, fps), "t2v-moving", alt, "") + _picture(
-        encode_webp(frames[:1], fps), "t2v-still", f"First of {alt}", ' style="display:none"'
+    film, still = _small(frames, fps)
+    pictures = _picture(film, "t2v-moving", alt, "") + _picture(
+        still, "t2v-still", f"First of {alt}", ' style="display:none"'
     )
     text = f"<div>{escape(caption)}</div>" if caption else ""
     if verdict is not None:
         text += f"<ul>{''.join(map(_fact, verdict.facts))}</ul>"
     return f"<figure>{pictures}{f'<figcaption>{text}</figcaption>' if text else ''}</figure>"
+
+
+def _small(frames: np.ndarray, fps: float) -> tuple[bytes, bytes]:
+    """The clip and its first frame as WebP: exact, or with fewer shades where noise would fill the page."""
+    # A noisy clip in lossy WebP costs as much and blurs the colours of neighbouring pixels.
+    for bits in (8, 6, 5, 4, 3, 2):
+        step = 255 / (2**bits - 1)
+        rounded = np.round(np.round(frames / step) * step).astype(np.uint8)
+        film, still = encode_webp(rounded, fps), encode_webp(rounded[:1], fps)
+        if len(film) + len(still) <= CLIP_BYTES * max(1.0, frames[..., 0].size / SMALL_CLIP):
+            break
+    return film, still
 
 
 def _picture(data: bytes, kind: str, alt: str, style: str) -> str:

@@ -73,6 +73,21 @@ def test_a_player_is_small_and_needs_no_network_and_no_script():
     assert "<script" not in html and "http" not in html and "url(" not in html
 
 
+@pytest.mark.parametrize("noise", [0.02, 0.3, 2.0])
+def test_a_player_of_noise_is_small_too_and_looks_like_the_clips(noise):
+    videos = world()[0]
+    noisy = videos + noise * torch.randn(videos.shape, generator=torch.Generator().manual_seed(0))
+    noisy = noisy.clamp(-1, 1)
+    html = player(noisy, world()[1], judge(videos, world()[1])).data
+    assert len(html) < MAX_PLAYER_BYTES
+    for video, film in zip(noisy, pictures(html, "t2v-moving"), strict=True):
+        assert film.n_frames == 16
+        film.seek(9)
+        shown = torch.tensor(list(film.convert("RGB").tobytes())).float()
+        # Two bits a colour leave at most half a step of 85; most clips keep more.
+        assert (shown - torch.tensor(frames_uint8(video)[9]).flatten()).abs().max() <= 43
+
+
 def test_a_player_stands_still_for_paper_and_for_those_who_ask():
     html = player(world()[0][:1]).data
     assert re.search(r"@media print,\s*\(prefers-reduced-motion:\s*reduce\)", html)

@@ -142,7 +142,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 def _changes(frames: np.ndarray, grid: int = 1) -> Iterator[tuple[int, int, int, int]]:
     """For each frame the box (top, left, bottom, right) that differs from the frame before it."""
     yield 0, 0, *frames.shape[1:3]
-    for before, frame in zip(frames[:-1], frames[1:], strict=True):
+    for before, frame in pairwise(frames):
         differs = before != frame if frame.ndim == 2 else (before != frame).any(-1)
         rows, columns = np.flatnonzero(differs.any(1)), np.flatnonzero(differs.any(0))
         if rows.size == 0:

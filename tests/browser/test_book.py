@@ -1,0 +1,160 @@
+"""The built book in a headless browser, at the width of a desk and of a phone."""
+
+import base64
+import functools
+import http.server
+import io
+import os
+import shutil
+import threading
+from pathlib import Path
+from urllib.parse import urljoin, urlparse
+
+import pytest
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parents[2]
+HTML = ROOT / "_build" / "html"
+SHOTS = ROOT / "_build" / "screenshots"
+WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PAGES = sorted(
+    str(path.relative_to(HTML)) for folder in ("book", "notebooks") for path in (HTML / folder).glob("*.html")
+) or ["missing"]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a word."""
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    assert (HTML / "index.html").is_file(), "the book is not built: run `make book` first"
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(HTML)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    assert program, "no chromium was found"
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open a page; gives it with what it asked for and complained about."""
+    contexts = []
+
+    def open_page(name, width="desk", **options):
+        size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
+        context = browser.new_context(viewport=size, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.asked, page.complaints = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on(
+            "response", lambda r: page.complaints.append(f"{r.status} {r.url}") if r.status >= 400 else None
+        )
+        page.goto(urljoin(address, name), wait_until="load")
+        page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise")
+        page.evaluate("window.MathJax && MathJax.startup ? MathJax.startup.promise : null")
+        page.wait_for_timeout(200)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def test_pages_are_there():
+    assert {"book/intro.html", "notebooks/01_videos_and_captions.html"} <= set(PAGES)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PAGES)
+def test_page(visit, address, name, width):
+    page = visit(name, width)
+    elsewhere = [u for u in page.asked if not u.startswith((address, "data:", "blob:", "about:"))]
+    assert elsewhere == []
+    assert page.complaints == []
+    wide = page.evaluate("document.scrollingElement.scrollWidth")
+    assert wide <= WIDTHS[width][0] + 1, f"the page is {wide} pixels wide"
+    broken = page.evaluate(
+        """[...document.images].filter(i => getComputedStyle(i).display != 'none')
+           .map(i => (i.loading = 'eager', i)).filter(i => i.complete && !i.naturalWidth).map(i => i.src.slice(0, 80))"""
+    )
+    assert broken == []
+    # The top of the page shows text, not an error, and formulae are typeset.
+    assert len(page.inner_text("article")) > 300
+    unset = page.evaluate(
+        "[...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container')).length"
+    )
+    assert unset == 0
+    page.screenshot(path=SHOTS / f"{name.replace('/', '_')}-{width}.png", full_page=True)
+
+
+def clips(page):
+    """Sources of the pictures that should move."""
+    return page.evaluate("[...document.querySelectorAll('img.t2v-moving')].map(i => i.src)")
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("book/intro.html", 12), ("notebooks/01_videos_and_captions.html", 24)]
+)
+def test_clips_move(visit, address, name, least):
+    page = visit(name)
+    sources = clips(page)
+    assert len(sources) >= least
+    shown = page.evaluate(
+        """[...document.querySelectorAll('img.t2v-moving')]
+           .filter(i => i.getBoundingClientRect().width >= 96).length"""
+    )
+    assert shown == len(sources)
+    for source in sources:
+        if source.startswith("data:"):
+            data = base64.b64decode(source.split(",", 1)[1])
+        else:
+            data = (HTML / urlparse(source).path.lstrip("/")).read_bytes()
+        with Image.open(io.BytesIO(data)) as picture:
+            assert picture.is_animated and picture.n_frames > 1 and picture.info["loop"] == 0
+
+
+def test_still_for_those_who_ask_for_less_motion(visit):
+    page = visit("book/intro.html", reduced_motion="reduce")
+    visible = "getComputedStyle(i).display != 'none'"
+    assert page.evaluate(f"[...document.querySelectorAll('img.t2v-moving')].every(i => !({visible}))")
+    assert page.evaluate(f"[...document.querySelectorAll('img.t2v-still')].every(i => {visible})")
+
+
+def test_search_finds(visit):
+    page = visit("search.html?q=circle")
+    page.wait_for_selector("ul.search li", timeout=20_000)
+    assert page.locator("ul.search li").count() > 0
+    assert page.locator("input[type=search]:visible").count() <= 1
+
+
+def test_solutions_are_folded_and_open(visit):
+    page = visit("notebooks/01_videos_and_captions.html")
+    folded = page.locator(".solution.dropdown")
+    assert folded.count() == 5
+    code = folded.first.locator("pre")
+    assert not code.is_visible()
+    folded.first.locator("button, summary").first.click()
+    code.wait_for(state="visible", timeout=5_000)
