@@ -18,7 +18,7 @@ from t2v_mini.training.checkpoint import read_record, save_checkpoint
 from t2v_mini.training.trainer import Trainer
 
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)
-TUNING_CLIPS, CARD_CLIPS, CHECK_CLIPS = 128, 512, 256
+TUNING_CLIPS, CARD_CLIPS, CHECK_CLIPS = 64, 512, 256
 
 
 @dataclass
