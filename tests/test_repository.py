@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,30 @@ def test_no_file_holds_a_machine_path_or_the_host_of_a_registry():
         found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in MACHINE_PATH.finditer(text)]
         found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in REGISTRY.finditer(text)]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("room", "imported", "kept"),
+    [
+        ("world", "files", True),
+        ("world", "pipeline", False),
+        ("layers", "diffusion", False),
+        ("data", "viz", False),
+    ],
+)
+def test_the_contract_refuses_imports_upwards_and_sideways(room, imported, kept, tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(
+        ROOT / "t2v_mini",
+        tmp_path / "t2v_mini",
+        ignore=shutil.ignore_patterns("pretrained", "results", "__pycache__"),
+    )
+    with (tmp_path / "t2v_mini" / room / "__init__.py").open("a") as file:
+        file.write(f"\nimport t2v_mini.{imported}\n")
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([linter, "--no-cache"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode == 0) is kept, done.stdout
+    assert (f"t2v_mini.{room} -> t2v_mini.{imported}" in done.stdout) is not kept
 
 
 def test_what_is_looked_for_is_found():
