@@ -25,16 +25,16 @@ CLIPS = ROOT / "book" / "_assets" / "clips"
 PROMPTS = (
     "a small red circle moves left",
     "a large blue square grows",
+    "a large cyan triangle grows",
     "a large yellow triangle moves up",
+    "a small yellow square moves right",
     "a small green circle bounces",
+    "a large pink circle bounces",
     "a large white square stays still",
+    "a small white triangle shrinks",
     "a small pink triangle moves right",
-    "a large orange circle shrinks",
+    "a large orange triangle moves down",
     "a small cyan square moves down",
-    "a large green square moves right",
-    "a small white circle moves up",
-    "a large red triangle stays still",
-    "a small blue triangle bounces",
 )
 README_BLOCK = re.compile(r"(<!-- clip:begin -->\n).*?(<!-- clip:end -->)", re.DOTALL)
 
