@@ -241,7 +241,7 @@ class NotAFunction:
         ("text", "a str"),
         (torch.zeros(3), "a Tensor"),
     ],
-    ids=str,
+    ids=lambda part: part if isinstance(part, str) else type(part).__name__,
 )
 def test_an_error_becomes_a_diagnosis(double, answer, pattern):
     result = check("98.1", answer)

@@ -1,8 +1,11 @@
 """Moving Shapes as an endless, seeded stream of training batches, and as a fixed test set."""
 
+import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
 
 import numpy as np
 import torch
@@ -54,8 +57,6 @@ def _training_caption(facts: Facts, seed: int) -> str:
 
 def training_batches(config: DataConfig, start: int, stop: int, size: int, seed: int = 0) -> Iterator[Batch]:
     """The batches of steps `start` ... `stop - 1`, drawn ahead by one worker process."""
-    from multiprocessing import get_context
-
     ahead = 8
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_quiet_worker) as pool:
         waiting = [
@@ -69,7 +70,14 @@ def training_batches(config: DataConfig, start: int, stop: int, size: int, seed:
 
 
 def _quiet_worker() -> None:
+    """Use one thread, and do not outlive a trainer that is killed."""
     torch.set_num_threads(1)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent_process().join()
+    os._exit(1)
 
 
 def evaluation_set(config: DataConfig, split: str, count: int) -> list[Scene]:

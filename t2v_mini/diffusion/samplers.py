@@ -10,7 +10,7 @@ from torch import Tensor
 Predict = Callable[[Tensor, Tensor], Tensor]
 
 
-def shifted_times(steps: int, shift: float = 1.0) -> Float[Tensor, " steps+1"]:
+def shifted_times(steps: int, shift: float = 1.0) -> Float[Tensor, " times"]:
     """Times from 1 to 0: evenly spaced, then moved towards the noise by t -> s t / (1 + (s - 1) t)."""
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps must be a positive integer, got {steps!r}")
@@ -24,7 +24,7 @@ def shifted_times(steps: int, shift: float = 1.0) -> Float[Tensor, " steps+1"]:
 def sample_euler(
     predict: Predict,
     noise: Float[Tensor, "B ..."],
-    times: Float[Tensor, "T"],
+    times: Float[Tensor, " times"],
     callback: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> Float[Tensor, "B ..."]:
     """Follow the velocity field from noise at t = 1 to data at t = 0 in straight steps.

@@ -25,7 +25,7 @@ class TextEncoder(nn.Module):
     def forward(self, ids: Int[Tensor, "B L"]) -> TextCondition:
         """Encode token ids; padding is masked everywhere, also in the mean that makes `pooled`."""
         mask = ids != PAD
-        positions = torch.arange(ids.shape[1], device=ids.device)
+        positions = torch.arange(ids.shape[1], device=ids.device, dtype=torch.float32)
         x = self.embed(ids) + sinusoidal(positions, self.embed.embedding_dim, period=100.0)
         x = self.norm(self.blocks(x, src_key_padding_mask=~mask))
         weight = mask[..., None].to(x.dtype)

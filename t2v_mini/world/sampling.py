@@ -34,9 +34,7 @@ def sample_scene(
     """
     if level not in LEVELS:
         raise ValueError(f"level must be one of {LEVELS}, got {level!r}")
-    if not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
-    rng = np.random.default_rng([level, int(seed)])
+    rng = np.random.default_rng([level, check_seed(seed)])
     return _until_proven(
         lambda layout: draw_facts(level, check_split(split), rng, layout), level, rng, canvas
     )
@@ -45,10 +43,17 @@ def sample_scene(
 def scene_for(claim: Facts, seed: int = 0, *, canvas: tuple[float, float] = (1.0, 1.0)) -> Scene:
     """Draw a scene for what a caption says; what it leaves open is drawn at random.
 
-    Raises `ValueError` when no such scene fits on the canvas.
+    Raises `ValueError` for a bad seed, and when no such scene fits on the canvas.
     """
-    rng = np.random.default_rng([0, int(seed)])
+    rng = np.random.default_rng([0, check_seed(seed)])
     return _until_proven(lambda _: complete_facts(claim, rng), 3, rng, canvas, attempts=200)
+
+
+def check_seed(seed: int) -> int:
+    """Return the seed, or raise `ValueError` unless it is an integer >= 0."""
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
+    return int(seed)
 
 
 def sample_scenes(
