@@ -5,13 +5,15 @@ on top of README.md is made again, too.
 """
 
 import argparse
+import hashlib
 import re
 import sys
-from html import escape
 from pathlib import Path
 
-from PIL import Image
+from jaxtyping import Float
+from torch import Tensor
 
+from t2v_mini import viz
 from t2v_mini.data.video_files import frames_uint8, write_video
 from t2v_mini.files import atomic_path
 from t2v_mini.pipeline import PRETRAINED, TextToVideo, shipped_weights
@@ -20,8 +22,9 @@ from t2v_mini.world import Verdict, is_held_out, judge, parse
 from tools.project import ROOT
 
 GENERATED = ROOT / "book" / "_generated"
-CLIPS = ROOT / "book" / "_assets" / "clips"
-# Six combinations of colour, shape and motion from training, and six that training never showed.
+README_CLIP = "book/_assets/readme_clip.gif"
+# All motions and all colours; six combinations of colour, shape and motion that training shows,
+# and six that it never shows.
 PROMPTS = (
     "a small red circle moves left",
     "a large blue square grows",
@@ -39,67 +42,77 @@ PROMPTS = (
 README_BLOCK = re.compile(r"(<!-- clip:begin -->\n).*?(<!-- clip:end -->)", re.DOTALL)
 
 
-def gallery(verdicts: list[Verdict]) -> str:
+def unseen(prompt: str) -> bool:
+    """Whether training never shows the prompt's combination of colour, shape and motion."""
+    return is_held_out(parse(prompt))
+
+
+def gallery(video: Float[Tensor, "B 3 F H W"], verdicts: list[Verdict]) -> str:
     """The page's grid: clip, prompt, whether its combination was in training, and each fact."""
-    figures = []
-    for number, verdict in enumerate(verdicts):
-        held = "never seen in training" if is_held_out(parse(verdict.caption)) else "seen in training"
-        facts = "".join(
-            f'<li class="t2v-{"yes" if fact.holds else "no"}">{"✓" if fact.holds else "✗"} '
-            f"{fact.kind}: {escape(fact.claimed)}{'' if fact.holds else f', seen: {escape(fact.seen)}'}</li>"
-            for fact in verdict.facts
-        )
-        alt = escape(f"generated clip: {verdict.caption}")
-        figures.append(
-            f'<figure><img class="t2v-moving" src="../_static/clips/{number:02}.webp" alt="{alt}">'
-            f'<img class="t2v-still" src="../_static/clips/{number:02}.png" alt="first frame of the {alt}">'
-            f"<figcaption><b>{escape(verdict.caption)}</b> ({held})<ul>{facts}</ul></figcaption></figure>"
-        )
-    right = sum(verdict.correct for verdict in verdicts)
+    labels = [f"{v.caption} ({'unseen' if unseen(v.caption) else 'seen'})" for v in verdicts]
+    right, new = sum(v.correct for v in verdicts), [v for v in verdicts if unseen(v.caption)]
     return (
-        f'<div class="t2v-gallery">{"".join(figures)}</div>\n\n'
-        f"{right} of these {len(verdicts)} clips are right in every fact. "
-        "They were made on the machine that built this page; each is the first of its seed.\n"
+        f'```{{raw}} html\n<div class="t2v-gallery">{viz.player(video, labels, verdicts).data}</div>\n```\n\n'
+        f"**{right} of these {len(verdicts)} clips are right in every fact**, and "
+        f"{sum(v.correct for v in new)} of the {len(new)} whose combination of colour, shape and motion "
+        "training never showed (*unseen*).\n"
     )
 
 
 def accuracy(record: dict) -> str:
     """The figures of the model card, as a table."""
     lines = [
-        "| combinations | caption accuracy | 95 % interval | ceiling | clips |",
-        "| --- | --- | --- | --- | --- |",
+        "| combinations | caption accuracy | 95 % interval | ceiling | spread | clips |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for split in ("seen", "unseen"):
         row = record["evaluation"][split]
         low, high = row["interval"]
         lines.append(
             f"| {split} | {row['caption_accuracy']:.1%} | {low:.1%} to {high:.1%} | {row['ceiling']:.1%} "
-            f"| {row['clips']} |"
+            f"| {row['spread']:.2f} | {row['clips']} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def provenance() -> str:
+def weights_table() -> str:
     """Every shipped weight with what made it."""
-    lines = [
-        "| weights | content hash | steps | minutes of training | device | commit |",
-        "| " + "--- | " * 6,
-    ]
+    rows = []
     for name in shipped_weights():
         record = read_record(PRETRAINED / f"{name}.safetensors")
-        conditions = record["conditions"]
+        config, conditions = record["config"], record["conditions"]
+        data = config["data"]
+        rows += [
+            f"| **{name}** | |",
+            f"| content hash | `{record['hash'][:32]}` |",
+            f"| configuration | `{config['name']}`: level {data['level']}, {data['frames']} frames of "
+            f"{data['height']} x {data['width']} |",
+            f"| training | {record['step']} steps of {config['train']['batch']} clips, seed "
+            f"{config['train']['seed']}, {record['seconds'] / 60:.0f} minutes |",
+            f"| device | {conditions['device']}, {conditions['threads']} threads |",
+            f"| versions | torch {conditions['torch']}, Python {conditions['python']} |",
+            f"| commit | `{(conditions['commit'] or 'none')[:12]}` |",
+            f"| date | {conditions.get('date', 'that of the commit')} |",
+        ]
+    return "\n".join(["| weights | |", "| --- | --- |", *rows]) + "\n"
+
+
+def clips_table(video: Float[Tensor, "B 3 F H W"], verdicts: list[Verdict]) -> str:
+    """Each clip of the landing page with its seed and the hash of its pixels."""
+    lines = ["| seed | prompt | combination | every fact right | SHA-256 of the pixels |", "| --- " * 5 + "|"]
+    for seed, (clip, verdict) in enumerate(zip(video, verdicts, strict=True)):
+        digest = hashlib.sha256(frames_uint8(clip).tobytes()).hexdigest()
         lines.append(
-            f"| {name} | `{record['hash'][:16]}` | {record['step']} | {record['seconds'] / 60:.0f} "
-            f"| {conditions['device']}, {conditions['threads']} threads "
-            f"| `{(conditions['commit'] or 'none')[:12]}` |"
+            f"| {seed} | {verdict.caption} | {'unseen' if unseen(verdict.caption) else 'seen'} "
+            f"| {'yes' if verdict.correct else 'no'} | `{digest[:16]}` |"
         )
     return "\n".join(lines) + "\n"
 
 
-def readme_block(verdict: Verdict, path: str) -> str:
+def readme_block(verdict: Verdict) -> str:
     """The clip on top of the README, with its prompt and verdict."""
     return (
-        f"![A clip that the shipped weights made]({path})\n\n"
+        f"![A clip that the shipped weights made: {verdict.caption}]({README_CLIP})\n\n"
         f'"{verdict.caption}", made by the shipped weights: the first prompt of the landing page '
         f"that is right in every fact.\n\n```text\n{verdict}\n```\n"
     )
@@ -109,7 +122,21 @@ def write(path: Path, text: str) -> None:
     """Write a text file, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def update_readme(video: Float[Tensor, "B 3 F H W"], verdicts: list[Verdict]) -> None:
+    """Put the first clip that is right into README.md; raises `ValueError` when there is none."""
+    chosen = next((i for i, verdict in enumerate(verdicts) if verdict.correct), None)
+    if chosen is None:
+        raise ValueError("no clip of the landing page is right in every fact, so README.md keeps its own")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = readme_block(verdicts[chosen])
+    text, places = README_BLOCK.subn(lambda match: match[1] + block + match[2], text)
+    if places != 1:
+        raise ValueError(f"README.md must hold one block from clip:begin to clip:end, got {places}")
+    write_video(ROOT / README_CLIP, video[chosen])
+    write(ROOT / "README.md", text)
 
 
 def main() -> int:
@@ -120,21 +147,12 @@ def main() -> int:
     pipeline = TextToVideo.from_pretrained("mini")
     video = pipeline(list(PROMPTS), seed=0)
     verdicts = judge(video, list(PROMPTS))
-    CLIPS.mkdir(parents=True, exist_ok=True)
-    for number, clip in enumerate(video):
-        write_video(CLIPS / f"{number:02}.webp", clip)
-        first = frames_uint8(clip)[0]
-        with atomic_path(CLIPS / f"{number:02}.png") as temporary:
-            Image.fromarray(first).resize((192, 192), Image.Resampling.NEAREST).save(temporary)
-    write(GENERATED / "gallery.md", gallery(verdicts))
+    write(GENERATED / "gallery.md", gallery(video, verdicts))
     write(GENERATED / "accuracy.md", accuracy(pipeline.record))
-    write(GENERATED / "provenance.md", provenance())
+    write(GENERATED / "weights.md", weights_table())
+    write(GENERATED / "clips.md", clips_table(video, verdicts))
     if arguments.readme:
-        chosen = next((i for i, verdict in enumerate(verdicts) if verdict.correct), 0)
-        write_video(ROOT / "book" / "_assets" / "readme_clip.gif", video[chosen])
-        text = (ROOT / "README.md").read_text()
-        block = readme_block(verdicts[chosen], "book/_assets/readme_clip.gif")
-        write(ROOT / "README.md", README_BLOCK.sub(lambda match: match[1] + block + match[2], text))
+        update_readme(video, verdicts)
     print(f"{sum(v.correct for v in verdicts)} of {len(verdicts)} landing clips are right in every fact")
     return 0
 
