@@ -63,6 +63,22 @@ def test_there_and_back(root):
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
+def test_a_fork_called_like_a_cited_repository_leaves_that_alone(root):
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    move("https://github.com/" + "some-one/diffusers", root)
+    assert disagreements(root) == []
+    assert (root / "references.md").read_text() == THEIRS
+    move(f"https://github.com/{OURS}", root)
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_the_address_of_the_examples_is_refused(root):
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="URL must be your own address, not the example .*, got"):
+        move("https://github.com/you/fork", root)
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
 def test_moving_to_the_same_address_changes_nothing(root):
     assert move(f"https://github.com/{OURS}", root) == {}
 

@@ -20,6 +20,7 @@ from t2v_mini import notebook
 from t2v_mini.notebook import LIVE_ONLY, PROFILES, SETUP_CELL, Profile, explore, is_colab, is_live, setup
 from tools.address import Addresses, current_slug
 from tools.fingerprints import parse_cell
+from tools.notebooks import setup_cell, setup_problem
 from tools.project import ROOT
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -37,16 +38,6 @@ def _leave_no_trace(monkeypatch: pytest.MonkeyPatch):
     torch.random.set_rng_state(state)
 
 
-def setup_problem(book: nbformat.NotebookNode) -> str | None:
-    """What is wrong with a chapter's set-up: the shared cell must be its first code, and stand once."""
-    sources = [cell.source for cell in book.cells if cell.cell_type == "code"]
-    if not sources or sources[0] != SETUP_CELL:
-        return "the first code cell is not SETUP_CELL"
-    if any("profile = setup(" in source for source in sources[1:]):
-        return "another cell sets up once more"
-    return None
-
-
 def chapter(*sources: str) -> nbformat.NotebookNode:
     v4 = nbformat.v4
     return v4.new_notebook(cells=[v4.new_markdown_cell("# A chapter"), *map(v4.new_code_cell, sources)])
@@ -54,8 +45,8 @@ def chapter(*sources: str) -> nbformat.NotebookNode:
 
 def test_every_chapter_begins_with_the_shared_cell():
     paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    if not paths:
-        pytest.skip("there is no chapter yet")
+    assert paths, "notebooks/ holds no chapter"
+    assert setup_cell() == SETUP_CELL
     problems = {path.name: setup_problem(nbformat.read(path, as_version=4)) for path in paths}
     assert {name: problem for name, problem in problems.items() if problem} == {}
 

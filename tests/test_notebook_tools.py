@@ -13,6 +13,7 @@ from tools import address, notebooks
 from tools.fingerprints import module_hashes
 from tools.project import ROOT
 
+SETUP = "ready = True"
 LIBRARY = {
     "__init__.py": '"""A tiny library."""\n',
     "numbers.py": (
@@ -21,6 +22,7 @@ LIBRARY = {
     ),
     "deeper.py": "factor = 2\n",
     "unused.py": "nothing = None\n",
+    "notebook.py": f"SETUP_CELL = {SETUP!r}\n",
     "pipeline.py": "from t2v_mini import numbers\n",
     "address.py": 'ADDRESS = "https://github.com/t2v-mini/t2v-mini"\n',
 }
@@ -40,8 +42,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def write(root: Path, *cells) -> Path:
+    """A notebook that begins with the set-up cell; the given cells count from 1."""
     path = root / "notebooks" / "01_tiny.ipynb"
-    nbformat.write(new_notebook(cells=list(cells)), path)
+    nbformat.write(new_notebook(cells=[new_code_cell(SETUP, execution_count=1), *cells]), path)
     return path
 
 
@@ -67,9 +70,9 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def edit_cell(path: Path, change) -> None:
+def edit_cell(path: Path, change, index: int = 1) -> None:
     notebook = nbformat.read(path, as_version=4)
-    change(notebook.cells[0])
+    change(notebook.cells[index])
     nbformat.write(notebook, path)
 
 
@@ -78,7 +81,7 @@ def test_fresh(root, stored):
 
 
 def test_without_a_record(root):
-    path = write(root, new_code_cell("1 + 1", execution_count=1))
+    path = write(root, new_code_cell("1 + 1", execution_count=2))
     (problem,) = notebooks.problems(path, root)
     assert "never stored" in problem
 
@@ -141,6 +144,43 @@ def test_weights_count_only_with_the_pipeline(root, stored):
     assert notebooks.problems(with_pipeline, root) == ["weights: mini.safetensors is no longer there"]
 
 
+def test_first_code_cell_must_be_the_shared_one(root, stored):
+    edit_cell(stored, lambda cell: cell.update(source="ready = False"), index=0)
+    assert notebooks.problems(stored, root) == [
+        "setup: the first code cell is not SETUP_CELL",
+        "code: a code cell was edited after the run",
+    ]
+
+
+def test_setup_cell_must_be_a_plain_string(root):
+    (root / "t2v_mini" / "notebook.py").write_text("OTHER = 1\n")
+    with pytest.raises(ValueError, match="notebook.py must set SETUP_CELL to a string"):
+        notebooks.setup_cell(root)
+
+
+def test_a_file_that_is_no_notebook_is_one_line(root):
+    path = root / "notebooks" / "02_broken.ipynb"
+    path.write_text("{broken")
+    (problem,) = notebooks.problems(path, root)
+    assert problem.startswith("file: cannot be read as a notebook: ") and "\n" not in problem
+
+
+def test_a_syntax_error_is_one_line_and_runs_nothing(root, stored):
+    edit_cell(stored, lambda cell: cell.update(source="def f(:"))
+    before = stored.read_bytes()
+    (problem,) = notebooks.problems(stored, root)
+    assert problem == "syntax: a code cell cannot be read as Python, invalid syntax: def f(:"
+    with pytest.raises(RuntimeError, match=r"a code cell cannot be read as Python, .*def f\(:"):
+        notebooks.execute(stored, "cpu", root)
+    assert stored.read_bytes() == before
+
+
+def test_a_syntax_error_in_a_module_names_its_file(root, stored):
+    (root / "t2v_mini" / "deeper.py").write_text("factor = = 2\n")
+    (problem,) = notebooks.problems(stored, root)
+    assert problem == "syntax: deeper.py cannot be read as Python, invalid syntax: factor = = 2"
+
+
 def test_smoke_outputs_are_refused(root, stored):
     notebook = nbformat.read(stored, as_version=4)
     notebook.metadata[notebooks.RECORD]["profile"] = "smoke"
@@ -151,7 +191,7 @@ def test_smoke_outputs_are_refused(root, stored):
 
 def test_cell_that_was_not_executed(root, stored):
     edit_cell(stored, lambda cell: cell.update(execution_count=None))
-    assert notebooks.problems(stored, root) == ["cells: 1 of 1 code cells were not executed"]
+    assert notebooks.problems(stored, root) == ["cells: 1 of 2 code cells were not executed"]
 
 
 def test_cells_executed_out_of_order(root, stored):
@@ -162,13 +202,13 @@ def test_cells_executed_out_of_order(root, stored):
 def test_stored_error(root, stored):
     error = new_output("error", ename="ValueError", evalue="seed must be", traceback=[])
     edit_cell(stored, lambda cell: cell.update(outputs=[error]))
-    assert notebooks.problems(stored, root) == ["error: cell 0 stores ValueError: seed must be"]
+    assert notebooks.problems(stored, root) == ["error: cell 1 stores ValueError: seed must be"]
     edit_cell(stored, lambda cell: cell.metadata.update(tags=["raises-exception"]))
     assert notebooks.problems(stored, root) == []
 
 
-@pytest.mark.parametrize("folder", ["home/me", "root", "Users/me", "work/book"])
-@pytest.mark.parametrize("kind", ["stream", "text/plain", "text/html"])
+@pytest.mark.parametrize("folder", ["home/me", "root", "Users/me", "work/book", "tmp", "tmp/tmpk3x"])
+@pytest.mark.parametrize("kind", ["stream", "text/plain", "text/html", "image/svg+xml"])
 def test_path_of_a_machine_in_an_output(root, stored, folder, kind):
     text = f"saved in /{folder}/clip.gif"
     output = (
@@ -176,12 +216,30 @@ def test_path_of_a_machine_in_an_output(root, stored, folder, kind):
     )
     edit_cell(stored, lambda cell: cell.update(outputs=[output]))
     (problem,) = notebooks.problems(stored, root)
-    assert problem == f"path: cell 0 shows a path of the machine it ran on, /{folder}/clip.gif"
+    assert problem == f"path: cell 1 shows a path of the machine it ran on, /{folder}/clip.gif"
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "file:///home/me/clip.gif",
+        "../.venv/lib/python3.11/inspect.py",
+        "/opt/env/lib/python3.11/site-packages/torch/nn.py",
+        "/usr/local/lib/python3.12/dist-packages/torch/nn.py",
+    ],
+)
+def test_place_of_an_installed_package_in_a_warning(root, stored, leak):
+    output = new_output("stream", name="stderr", text=f"{leak}:12: UserWarning: slow")
+    edit_cell(stored, lambda cell: cell.update(outputs=[output]))
+    (problem,) = notebooks.problems(stored, root)
+    assert problem == f"path: cell 1 shows a path of the machine it ran on, {leak}:12:"
 
 
 def test_pictures_and_relative_paths_are_no_machine_paths(root, stored):
+    plain = "a/root/b ~/work/x runs/tmp/x"
     picture = new_output(
-        "display_data", data={"image/png": "AAAA/root/AAAA", "text/plain": "a/root/b ~/work/x"}
+        "display_data",
+        data={"image/png": "A /" + "root/AAAA", "image/webp": "A /tmp/AAAA", "text/plain": plain},
     )
     inside = new_output(
         "display_data", data={"text/html": '<img src="data:image/gif;base64,/root/AAAA/home/AA">'}
@@ -202,7 +260,7 @@ def test_a_new_address_keeps_outputs_fresh(root):
     path = store(write(root, new_code_cell(code)), root)
     changed = address.move("https://github.com/" + "some-one/other", root)
     assert set(changed) == {"notebooks/01_tiny.ipynb", "pyproject.toml", "t2v_mini/address.py"}
-    assert "some-one/other" in nbformat.read(path, as_version=4).cells[0].source
+    assert "some-one/other" in nbformat.read(path, as_version=4).cells[1].source
     assert notebooks.problems(path, root) == []
 
 
@@ -261,11 +319,12 @@ def test_hashes_do_not_depend_on_the_python_version(root):
 
 
 def test_execute_stores_outputs_and_record(root):
-    path = write(root, new_code_cell("import os\nprint(os.environ['T2V_PROFILE'])"), new_code_cell("40 + 2"))
+    show = "import os\nprint(os.environ['T2V_PROFILE'], os.environ['T2V_STATIC'])"
+    path = write(root, new_code_cell(show), new_code_cell("40 + 2"))
     record = notebooks.execute(path, "cpu", root)
     notebook = nbformat.read(path, as_version=4)
-    first, second = notebook.cells
-    assert first.outputs[0].text == "cpu\n"
+    _, first, second = notebook.cells
+    assert first.outputs[0].text == "cpu 1\n"
     assert second.outputs[0].data["text/plain"] == "42"
     assert notebook.metadata[notebooks.RECORD] == record
     assert record["profile"] == "cpu" and record["seconds"] > 0 and record["device"]
@@ -292,3 +351,33 @@ def test_commands_report_by_exit_code(root, stored, capsys):
     assert "01_tiny.ipynb: code" in capsys.readouterr().out
     assert notebooks.run_execute([stored], "cpu", stale_only=True, root=root) == 1
     assert "ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_without_notebooks_nothing_passes(monkeypatch, capsys):
+    monkeypatch.setattr(notebooks, "all_notebooks", list)
+    assert notebooks.main(["check"]) == 1
+    assert notebooks.main(["check", "notebooks/nowhere.ipynb"]) == 2
+    assert "holds none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "option", "profile"),
+    [(None, [], "cpu"), ("gpu", [], "gpu"), ("gpu", ["--profile", "cpu"], "cpu"), ("", [], "cpu")],
+)
+def test_profile_of_a_run(monkeypatch, stored, variable, option, profile):
+    runs = []
+    monkeypatch.delenv("T2V_PROFILE", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("T2V_PROFILE", variable)
+    monkeypatch.setattr(notebooks, "run_execute", lambda paths, profile, stale: runs.append(profile) or 0)
+    assert notebooks.main(["execute", str(stored), *option]) == 0
+    assert runs == [profile]
+
+
+def test_smoke_outputs_are_never_stored(monkeypatch, stored, capsys):
+    monkeypatch.setenv("T2V_PROFILE", "smoke")
+    before = stored.read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        notebooks.main(["execute", str(stored)])
+    assert stop.value.code == 2 and stored.read_bytes() == before
+    assert "T2V_PROFILE must be one of cpu, gpu to store outputs, got 'smoke'" in capsys.readouterr().err

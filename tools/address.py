@@ -49,7 +49,7 @@ class Addresses:
 
     def __init__(self, root: Path = ROOT) -> None:
         self.slug = current_slug(root)
-        self.names = {pyproject(root)["project"]["name"], self.slug.split("/")[1]}
+        self.project = pyproject(root)["project"]["name"]
 
     def find(self, text: str) -> list[re.Match]:
         """Every link to this project, under its own or an older address."""
@@ -66,7 +66,10 @@ class Addresses:
     def _is_ours(self, match: re.Match) -> bool:
         if match["owner"] == EXAMPLE_OWNER:
             return False
-        return match["site"].startswith(ALWAYS_OURS) or match["name"] in self.names
+        if match["site"].startswith(ALWAYS_OURS) or match["name"] == self.project:
+            return True
+        # With its owner only: a fork may be called like a repository that the book cites.
+        return f"{match['owner']}/{match['name']}" == self.slug
 
 
 def disagreements(root: Path = ROOT) -> list[str]:
@@ -85,8 +88,14 @@ def disagreements(root: Path = ROOT) -> list[str]:
 
 
 def move(url: str, root: Path = ROOT) -> dict[str, int]:
-    """Write `url` in every place; returns the number of links changed in each file."""
+    """Write `url` in every place; returns the number of links changed in each file.
+
+    Raises `ValueError` for an address that is not on GitHub, and for the one that examples use.
+    """
     slug, addresses, changed = slug_of(url), Addresses(root), {}
+    if slug.split("/")[0] == EXAMPLE_OWNER:
+        # Links to it are left alone as examples: a later move would not find them.
+        raise ValueError(f"URL must be your own address, not the example that stands in texts, got {url!r}")
     for path in project_files(root):
         text = read_text(path) or ""
         links = [match for match in addresses.find(text) if f"{match['owner']}/{match['name']}" != slug]

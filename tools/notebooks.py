@@ -10,6 +10,7 @@ device and versions of the run. `check` compares these with the files as they ar
 """
 
 import argparse
+import ast
 import json
 import os
 import platform
@@ -24,7 +25,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
 from t2v_mini.files import atomic_path
-from tools.fingerprints import code_hash, module_hashes, weight_hashes
+from tools.fingerprints import PACKAGE, code_hash, module_hashes, weight_hashes
 from tools.project import MACHINE_PATH, ROOT
 
 RECORD = "t2v_mini"
@@ -33,6 +34,13 @@ MAX_BYTES = 2_000_000
 CELL_SECONDS = 3600
 BASE64 = re.compile(r";base64,(?:[A-Za-z0-9+/=]|\\?\n)+")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# What a run shows of its machine: folders of its user, of temporary files and of installed packages.
+LEAK = re.compile(
+    MACHINE_PATH.pattern
+    + r"|(?<![\w.~/-])/tmp/\w[^\s\"'\\]{0,60}"
+    + r"|file:///\w[^\s\"'\\]{0,60}"
+    + r"|[^\s\"'\\]{0,60}(?:\.venv|site-packages|dist-packages)/[^\s\"'\\]{0,60}"
+)
 
 
 def all_notebooks(root: Path = ROOT) -> list[Path]:
@@ -63,7 +71,10 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
     """
     notebook = nbformat.read(path, as_version=4)
     # Taken before the run: an edit made while it runs must leave the notebook stale.
-    record = fingerprint(notebook, root)
+    try:
+        record = fingerprint(notebook, root)
+    except SyntaxError as error:
+        raise RuntimeError(_syntax(error)) from error
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
@@ -75,7 +86,7 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
     )
     started = time.perf_counter()
     try:
-        client.execute(env={**os.environ, "T2V_PROFILE": profile})
+        client.execute(env={**os.environ, "T2V_PROFILE": profile, "T2V_STATIC": "1"})
     except (CellTimeoutError, DeadKernelError) as error:
         raise RuntimeError(str(error)) from error
     seconds = time.perf_counter() - started
@@ -119,15 +130,49 @@ def versions() -> dict[str, str]:
 
 def problems(path: Path, root: Path = ROOT) -> list[str]:
     """What is wrong with a stored notebook, one line each; nothing when its outputs can be trusted."""
-    notebook = nbformat.read(path, as_version=4)
-    return [*_stale(notebook, root), *_outputs(notebook), *_file_problems(path)]
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except ValueError as error:
+        return [f"file: cannot be read as a notebook: {str(error).splitlines()[0]}"]
+    setup = setup_problem(notebook, root)
+    return [
+        *([f"setup: {setup}"] if setup else []),
+        *_stale(notebook, root),
+        *_outputs(notebook),
+        *_file_problems(path),
+    ]
+
+
+def setup_problem(notebook: NotebookNode, root: Path = ROOT) -> str | None:
+    """What is wrong with a chapter's set-up: the shared cell must be its first code, and stand once."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    if not sources or sources[0] != setup_cell(root):
+        return "the first code cell is not SETUP_CELL"
+    if any("profile = setup(" in source for source in sources[1:]):
+        return "another cell sets up once more"
+    return None
+
+
+def setup_cell(root: Path = ROOT) -> str:
+    """SETUP_CELL as the library's file has it, without the seconds that importing the library takes.
+
+    Raises `ValueError` when the file does not set it to a plain string.
+    """
+    path = root / PACKAGE / "notebook.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == "SETUP_CELL" for t in node.targets):
+            return ast.literal_eval(node.value)
+    raise ValueError(f"{path.name} must set SETUP_CELL to a string, found no such line")
 
 
 def _stale(notebook: NotebookNode, root: Path) -> list[str]:
     record = notebook.metadata.get(RECORD)
     if record is None:
         return ["has no record of a run: its outputs were never stored with `make notebooks`"]
-    now, lines = fingerprint(notebook, root), []
+    try:
+        now, lines = fingerprint(notebook, root), []
+    except SyntaxError as error:
+        return [f"syntax: {_syntax(error)}"]
     if record.get("code_hash") != now["code_hash"]:
         lines.append("code: a code cell was edited after the run")
     then = record.get("modules", {})
@@ -148,6 +193,11 @@ def _stale(notebook: NotebookNode, root: Path) -> list[str]:
     return lines
 
 
+def _syntax(error: SyntaxError) -> str:
+    where = "a code cell" if error.filename in (None, "<unknown>") else Path(error.filename).name
+    return f"{where} cannot be read as Python, {error.msg}: {(error.text or '').strip()}"
+
+
 def _outputs(notebook: NotebookNode) -> list[str]:
     lines = []
     counts = [cell.execution_count for cell in code_cells(notebook)]
@@ -160,7 +210,7 @@ def _outputs(notebook: NotebookNode) -> list[str]:
         if "execution" in cell.metadata:
             lines.append(f"cells: cell {index} stores the times of its execution")
         for output in cell.get("outputs", []):
-            found = MACHINE_PATH.search(_text(output))
+            found = LEAK.search(_text(output))
             if found:
                 lines.append(f"path: cell {index} shows a path of the machine it ran on, {found[0]}")
     return lines
@@ -168,7 +218,11 @@ def _outputs(notebook: NotebookNode) -> list[str]:
 
 def _text(output: NotebookNode) -> str:
     """Everything readable in an output: no pictures, neither on their own nor inside HTML."""
-    data = {kind: value for kind, value in output.get("data", {}).items() if "image/png" not in kind}
+    data = {
+        kind: value
+        for kind, value in output.get("data", {}).items()
+        if not kind.startswith("image/") or kind == "image/svg+xml"
+    }
     parts = [output.get("text", ""), *output.get("traceback", []), *map(_string, data.values())]
     return ANSI.sub("", BASE64.sub("", "\n".join(parts)))
 
@@ -226,20 +280,23 @@ def run_list(paths: list[Path]) -> int:
     return 0
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.notebooks", description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=["execute", "check", "list"])
     parser.add_argument("files", nargs="*", type=Path, help="notebooks; all of them when none is named")
-    parser.add_argument("--profile", choices=PROFILES, default="cpu", help="for execute (default: cpu)")
+    parser.add_argument("--profile", choices=PROFILES, help="for execute (default: T2V_PROFILE, or cpu)")
     parser.add_argument("--stale", action="store_true", help="execute only those that fail the check")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    profile = options.profile or os.environ.get("T2V_PROFILE") or "cpu"
+    if options.command == "execute" and profile not in PROFILES:
+        parser.error(f"T2V_PROFILE must be one of {', '.join(PROFILES)} to store outputs, got {profile!r}")
     paths = [path.resolve() for path in options.files] or all_notebooks()
     missing = [str(path) for path in paths if not path.is_file()]
     if missing or not paths:
         print(f"no such notebook: {', '.join(missing) or 'notebooks/ holds none'}", file=sys.stderr)
-        return 2
+        return 2 if missing else 1
     if options.command == "execute":
-        return min(run_execute(paths, options.profile, options.stale), 1)
+        return min(run_execute(paths, profile, options.stale), 1)
     return min(run_check(paths), 1) if options.command == "check" else run_list(paths)
 
 
