@@ -3,6 +3,7 @@
 import json
 import platform
 import subprocess
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from t2v_mini.notebook import RESULTS
 
 
 def conditions() -> dict:
-    """Device, versions and commit of this run."""
+    """Device, versions, commit and day of this run."""
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -22,6 +23,7 @@ def conditions() -> dict:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": commit or None,
+        "date": date.today().isoformat(),
     }
 
 

@@ -20,8 +20,8 @@ from t2v_mini import notebook
 from t2v_mini.notebook import LIVE_ONLY, PROFILES, SETUP_CELL, Profile, explore, is_colab, is_live, setup
 from tools.address import Addresses, current_slug
 from tools.fingerprints import parse_cell
-from tools.notebooks import setup_cell, setup_problem
 from tools.project import ROOT
+from tools.stored_outputs import setup_cell, setup_problem
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

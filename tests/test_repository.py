@@ -16,7 +16,7 @@ import yaml
 
 import t2v_mini
 from t2v_mini.world import judge
-from tools import notebooks
+from tools import stored_outputs
 from tools.address import current_slug, disagreements
 from tools.project import MACHINE_PATH, ROOT, project_files, pyproject, read_text, requirements
 
@@ -132,7 +132,7 @@ def test_no_file_holds_a_machine_path_or_the_host_of_a_registry():
     for path in project_files():
         if "vendor" in path.parts:
             continue
-        text = notebooks.BASE64.sub("", read_text(path) or "")
+        text = stored_outputs.BASE64.sub("", read_text(path) or "")
         found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in MACHINE_PATH.finditer(text)]
         found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in REGISTRY.finditer(text)]
     assert found == []

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from t2v_mini.data.video_files import frames_uint8
-from t2v_mini.viz import CYCLE, bar_with_interval, contact_sheet, hex_color, player, table, use_style
+from t2v_mini.viz import bar_with_interval, contact_sheet, hex_color, player, table, use_style
+from t2v_mini.viz.style import CYCLE
 from t2v_mini.world import COLORS, caption, judge, render, sample_scenes, scene_facts
 
 MAX_PLAYER_BYTES = 150_000

@@ -1,4 +1,4 @@
-"""What a notebook's outputs depend on, as hashes: its code, the library modules it imports, the weights.
+"""What a notebook's outputs depend on, as hashes: its code, the library's modules, weights and results.
 
 The hashes mean the same under every Python version and in every fork: layout, comments, docstrings
 and the project's public address do not enter them.
@@ -6,7 +6,6 @@ and the project's public address do not enter them.
 
 import ast
 import hashlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from tools.project import ROOT
 
 PACKAGE = "t2v_mini"
 PIPELINE = f"{PACKAGE}.pipeline"
-MAGIC = re.compile(r"^(\s*)[%!?].*$", re.MULTILINE)
+EXERCISES = f"{PACKAGE}.exercises"
+RUN_AS_PYTHON = ("capture", "prun", "time", "timeit")  # cell magics whose body runs in the kernel
 
 
 def sha256(text: str) -> str:
@@ -31,7 +31,8 @@ def code_hash(sources: list[str], root: Path = ROOT) -> str:
 def module_hashes(sources: list[str], root: Path = ROOT) -> dict[str, str]:
     """Every module of the package that the code imports, directly or not, with its hash."""
     addresses, hashes = Addresses(root), {}
-    waiting = {name for source in sources for name in _imports(parse_cell(source), "", root)}
+    cells = [parse_cell(source) for source in sources]
+    waiting = {name for tree in cells for name in _imports(tree, "", root) | _checks(tree, root)}
     while waiting:
         name = waiting.pop()
         path = _file(name, root)
@@ -49,11 +50,37 @@ def weight_hashes(modules: dict[str, str], root: Path = ROOT) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+def result_hashes(sources: list[str], root: Path = ROOT) -> dict[str, str]:
+    """The results that cells load by name, `load_result("judge")`, with the hash of each file."""
+    names = {name for source in sources for name in _first_strings(parse_cell(source), {"load_result"})}
+    files = [root / PACKAGE / "results" / f"{name}.json" for name in sorted(names)]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
+
+
 def parse_cell(source: str) -> ast.Module:
-    """The syntax tree of a cell. IPython's magics and shell lines import nothing and become `pass`."""
-    if source.lstrip().startswith("%%"):
-        return ast.Module(body=[], type_ignores=[])
-    return ast.parse(MAGIC.sub(r"\1pass", source))
+    """The syntax tree of a cell as IPython runs it: magics and shell lines become calls."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    head, _, body = source.lstrip().partition("\n")
+    if head.startswith("%%"):
+        source = body if head[2:].split(" ")[0] in RUN_AS_PYTHON else ""
+    return ast.parse(TransformerManager().transform_cell(source))
+
+
+def _first_strings(tree: ast.AST, functions: set[str]) -> Iterator[str]:
+    """The first argument of each call of these functions, where it is a plain string."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args and getattr(node.func, "id", None) in functions:
+            first = node.args[0]
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                yield first.value
+
+
+def _checks(tree: ast.AST, root: Path) -> set[str]:
+    """The modules behind `check("2.3", ...)` and `hint("2.3")`: they are found by number, not imported."""
+    chapters = {number.split(".")[0] for number in _first_strings(tree, {"check", "hint"})}
+    names = {f"{EXERCISES}.chapter_{chapter:0>2}" for chapter in chapters}
+    return {name for name in names if _file(name, root)}
 
 
 def _file(name: str, root: Path) -> Path | None:

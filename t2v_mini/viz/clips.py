@@ -1,12 +1,11 @@
-"""One look for every figure, clip and table of the book.
+"""Clips on a page: looping players and contact sheets.
 
 Clips become lossless WebP pictures inside the page: no script and no network is needed, and the
 browser enlarges the pixels. Readers who ask for less motion, and paper, get the first frame.
 """
 
 import base64
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from t2v_mini.data.video_files import encode_webp, frames_uint8
-from t2v_mini.world.palette import COLORS
+from t2v_mini.data.video_encoders import encode_webp
+from t2v_mini.data.video_files import OVERSHOOT, frames_uint8
+from t2v_mini.viz.style import INK, new_figure
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -24,11 +24,8 @@ if TYPE_CHECKING:
 
     from t2v_mini.world.verdict import Verdict
 
-CYCLE = ("blue", "orange", "green", "red", "cyan", "pink")  # white and yellow vanish on a white page
 SHEET_INCHES, PER_LINE = 7.2, 8
-OVERSHOOT = 1.5  # samplers overshoot [-1, 1] a little; beyond this a tensor is not a video
 CLIP_BYTES, SMALL_CLIP = 13_000, 16 * 32 * 32  # bytes of a player's clip of so many pixels; more for larger
-INK, FAINT = "#1f2430", "#8a8f9c"
 
 PLAYER_CSS = """
 .t2v-player{display:grid;gap:14px;justify-content:start;margin:.8em 0;
@@ -46,55 +43,6 @@ PLAYER_CSS = """
 @media print,(prefers-reduced-motion:reduce){.t2v-player .t2v-moving{display:none!important}
   .t2v-player .t2v-still{display:block!important}}
 """
-TABLE_CSS = """
-.t2v-table{overflow-x:auto;margin:.8em 0}
-.t2v-table table{border-collapse:collapse;font-size:.92em}
-.t2v-table caption{text-align:left;font-weight:600;padding:.2em 0 .5em}
-.t2v-table th,.t2v-table td{padding:.3em .8em;border:0;border-bottom:1px solid #c6cad3;text-align:left}
-.t2v-table thead th{border-bottom:2px solid #8a8f9c}
-.t2v-table .t2v-number{text-align:right;font-variant-numeric:tabular-nums}
-"""
-
-
-def hex_color(name: str) -> str:
-    """The hex code of a colour of the world's palette."""
-    if name not in COLORS:
-        raise ValueError(f"name must be one of {', '.join(COLORS)}, got {name!r}")
-    return "#{:02x}{:02x}{:02x}".format(*COLORS[name])
-
-
-def use_style() -> None:
-    """Give matplotlib the book's style: readable, white for print, colours from the palette."""
-    import matplotlib
-
-    matplotlib.rcParams.update(
-        {
-            "figure.figsize": (7.0, 3.6),
-            "figure.dpi": 110,
-            "figure.facecolor": "white",
-            "figure.constrained_layout.use": True,
-            "savefig.facecolor": "white",
-            "savefig.bbox": "tight",
-            "font.size": 12,
-            "axes.titlesize": 13,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "axes.edgecolor": FAINT,
-            "axes.labelcolor": INK,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "axes.prop_cycle": matplotlib.cycler(color=[hex_color(name) for name in CYCLE]),
-            "grid.color": "#e3e5ea",
-            "text.color": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "lines.linewidth": 2.2,
-            "legend.frameon": False,
-            "image.interpolation": "nearest",
-        }
-    )
 
 
 def check_clips(videos: Tensor, **lists: Sequence | None) -> None:
@@ -181,15 +129,6 @@ def _fact(fact: Any) -> str:
     return f'<li class="{kind}"><b role="img" aria-label="{said}">{mark}</b> {escape(text)}</li>'
 
 
-def _new_figure(width: float, height: float, **options: Any) -> "Figure":
-    """A figure in inches that a notebook shows once, as a cell's value."""
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=(width, height), facecolor="white", **options)
-    plt.close(figure)
-    return figure
-
-
 def contact_sheet(
     videos: Float[Tensor, "B C F H W"], captions: Sequence[str] | None = None, every: int = 1
 ) -> "Figure":
@@ -212,7 +151,7 @@ def contact_sheet(
     texts = [fill(text, 80) for text in captions] if captions else [""] * len(videos)
     rooms = [line_room * (text.count("\n") + 1) + 0.05 if text else 0.0 for text in texts]
     total = sum(rooms) + len(videos) * (len(lines) * (tall + number_room) + after) - after
-    figure = _new_figure(SHEET_INCHES, total, dpi=110, layout="none")
+    figure = new_figure(SHEET_INCHES, total, dpi=110, layout="none")
     y = total
     for video, text, room in zip(videos, texts, rooms, strict=True):
         frames = frames_uint8(video)
@@ -228,89 +167,3 @@ def contact_sheet(
                 axes.set_title(str(number), fontsize=10, color=INK, pad=2, loc="left", fontweight="normal")
         y -= after
     return figure
-
-
-def bar_with_interval(values: Mapping[str, tuple[float, float, float]], title: str, xlabel: str) -> "Figure":
-    """Draw a bar for each label with its interval; `values` maps a label to (value, low, high).
-
-    Raises `ValueError` when there is none, or one is not finite with low <= value <= high.
-    """
-    if not values:
-        raise ValueError("values must hold at least one label, got none")
-    for label, entry in values.items():
-        if len(entry) != 3 or not all(map(math.isfinite, entry)) or not entry[1] <= entry[0] <= entry[2]:
-            raise ValueError(
-                f"values[{label!r}] must be (value, low, high), low <= value <= high, got {entry}"
-            )
-    figure = _new_figure(7.0, 1.1 + 0.46 * len(values), layout="constrained")
-    axes = figure.add_subplot()
-    places = range(len(values))
-    means, lows, highs = zip(*values.values(), strict=True)
-    axes.barh(places, means, height=0.62, color=hex_color(CYCLE[0]))
-    spread = [
-        [m - low for m, low in zip(means, lows, strict=True)],
-        [h - m for m, h in zip(means, highs, strict=True)],
-    ]
-    axes.errorbar(means, places, xerr=spread, fmt="none", ecolor=INK, elinewidth=1.6, capsize=4)
-    start, stop = min(0.0, *lows), max(0.0, *highs)
-    for place, mean, high in zip(places, means, highs, strict=True):
-        axes.annotate(f"{mean:.3g}", (max(high, 0.0), place), (7, 0), textcoords="offset points", va="center")
-    axes.set_xlim(start * 1.15, start + (stop - start or 1.0) * 1.15)
-    axes.set_yticks(places, [fill(label, 28) for label in values])
-    axes.set_title(title, loc="left", fontweight="bold", parse_math=False)
-    axes.set_xlabel(xlabel)
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    return figure
-
-
-def table(
-    rows: Sequence[Mapping[str, Any]],
-    formats: Mapping[str, str | Callable[[Any], str]] | None = None,
-    caption: str = "",
-) -> "HTML":
-    """Show rows as a table; the keys are the column heads and the first column names the row.
-
-    `formats` maps a column to a format such as ".1%", or to a function that gives the text. Raises
-    `ValueError` for no rows, rows with different columns, and a format that does not fit.
-    """
-    from IPython.display import HTML
-
-    formats = formats or {}
-    columns = list(rows[0]) if rows else []
-    if not columns:
-        raise ValueError("rows must hold at least one row with one column, got none")
-    for number, row in enumerate(rows):
-        if list(row) != columns:
-            raise ValueError(f"rows must all have the columns {columns}, got {list(row)} in row {number}")
-    if not set(formats) <= set(columns):
-        raise ValueError(f"formats must name columns of {columns}, got {list(formats)}")
-    numeric = {name for name in columns if all(_is_number(row[name]) for row in rows)}
-    style = {name: ' class="t2v-number"' if name in numeric else "" for name in columns}
-    body, head = "", "".join(f'<th scope="col"{style[name]}>{escape(name)}</th>' for name in columns)
-    for row in rows:
-        cells = [escape(_cell(name, row[name], formats.get(name))) for name in columns]
-        first = f'<th scope="row"{style[columns[0]]}>{cells[0]}</th>'
-        rest = [f"<td{style[n]}>{c}</td>" for n, c in zip(columns[1:], cells[1:], strict=True)]
-        body += f"<tr>{first}{''.join(rest)}</tr>"
-    label = escape(caption or "Table: " + ", ".join(columns))
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return HTML(
-        f'<style>{TABLE_CSS}</style><div class="t2v-table" role="region" tabindex="0" aria-label="{label}">'
-        f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _cell(name: str, value: Any, how: str | Callable[[Any], str] | None) -> str:
-    try:
-        if how is None:
-            return str(value)
-        return format(value, how) if isinstance(how, str) else str(how(value))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"formats[{name!r}] must fit every value, got {how!r} for {value!r}") from error
