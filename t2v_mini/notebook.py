@@ -21,14 +21,15 @@ PROFILES = ("smoke", "cpu", "gpu")
 # what is there keeps pip from replacing them.
 SETUP_CELL = """\
 try:
-    import t2v_mini  # noqa: F401
+    from t2v_mini.notebook import setup
 except ImportError:
     import numpy
     import torch
 
     here = f"torch=={torch.__version__} numpy=={numpy.__version__}"
-    %pip install -q {here} "t2v-mini @ git+https://github.com/t2v-mini/t2v-mini"
-from t2v_mini.notebook import setup
+    source = "git+https://github.com/t2v-mini/t2v-mini"
+    %pip install -q {here} "t2v-mini @ {source}"
+    from t2v_mini.notebook import setup
 
 profile = setup(seed=0)"""
 RESULTS = Path(__file__).parent / "results"

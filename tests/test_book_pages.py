@@ -1,5 +1,6 @@
 """The book's prose: worked numbers are recomputed, citations and terms lead somewhere."""
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
@@ -12,6 +13,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from t2v_mini.metrics.caption_accuracy import wilson_interval
+from tools.landing import CHAPTERS, PARTS, book_map, comparison, finished, status
 from tools.project import ROOT
 
 BOOK = ROOT / "book"
@@ -247,3 +249,45 @@ def test_notation_agrees_with_the_library():
     predict = guided(lambda x, t, text: x + text, 10.0, 2.0, 3.0)
     assert predict(torch.zeros(1), t).item() == pytest.approx(2 + 3 * (10 - 2))
     assert shifted_times(2, 3.0)[1].item() == pytest.approx(3 * 0.5 / (1 + 2 * 0.5))
+
+
+def test_the_first_page_says_what_is_finished():
+    done = finished()
+    assert set(done) <= set(range(1, CHAPTERS + 1)) and done
+    assert status({1: "a"}).startswith("**Chapter 1 is finished")
+    assert status({2: "b", 1: "a"}).startswith("**Chapters 1 and 2 are finished")
+    assert status({1: "a", 2: "b", 5: "c"}).startswith("**Chapters 1, 2 and 5 are finished")
+    assert status(dict.fromkeys(range(1, CHAPTERS + 1), "")) == f"All {CHAPTERS} chapters are finished.\n"
+
+
+def test_the_map_names_every_chapter_and_links_those_that_exist():
+    text = book_map({4: "04_text.ipynb"})
+    assert "4 [Text and video in one space](../notebooks/04_text.ipynb)" in text
+    assert text.count("](") == 1 and len(re.findall(r"^\| \*\*", text, re.MULTILINE)) == len(PARTS)
+    numbers = [int(number) for number in re.findall(r"(?:\| |· )(\d+) ", text)]
+    assert numbers == list(range(1, CHAPTERS + 1))
+
+
+def test_a_chapter_has_the_title_of_the_map():
+    titles = [title for part in PARTS.values() for title in part]
+    for number, name in finished().items():
+        notebook = json.loads((ROOT / "notebooks" / name).read_text())
+        first = "".join(notebook["cells"][0]["source"]).splitlines()[0]
+        assert first == f"# {titles[number - 1]}"
+
+
+@pytest.mark.parametrize(
+    ("seen", "unseen", "said"),
+    [
+        ((0.90, 0.94), (0.92, 0.98), "overlap: 50 clips of seen and 40 of unseen"),
+        ((0.90, 0.94), (0.94, 0.98), "do not show a difference"),
+        ((0.90, 0.93), (0.95, 0.98), "do not overlap: the weights do better on unseen"),
+        ((0.90, 0.93), (0.70, 0.80), "do not overlap: the weights do better on seen"),
+    ],
+)
+def test_the_first_page_compares_the_intervals(seen, unseen, said):
+    rows = {
+        name: {"interval": list(ends), "caption_accuracy": sum(ends) / 2, "clips": clips}
+        for name, ends, clips in (("seen", seen, 50), ("unseen", unseen, 40))
+    }
+    assert said in comparison(rows)

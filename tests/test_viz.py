@@ -5,6 +5,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 
 import matplotlib
@@ -109,10 +110,25 @@ def test_a_player_marks_each_fact():
     verdicts = judge(videos[:2], claims)
     assert verdicts[0].correct and not verdicts[1].correct
     html = player(videos[:2], captions[:2], verdicts).data
-    facts = [fact for verdict in verdicts for fact in verdict.facts]
-    assert html.count("✓") == sum(fact.holds for fact in facts) > 0
-    assert html.count("✗") == sum(not fact.holds for fact in facts) > 0
-    assert all(f"seen: {fact.seen}" in html for fact in facts if not fact.holds)
+    for verdict, figure in zip(verdicts, re.findall(r"<figure>.*?</figure>", html), strict=True):
+        outside, folded = re.fullmatch(r"(.*)<details>(.*)</details>.*", figure).groups()
+        summary, everything = re.fullmatch(r"<summary.*?>(.*)</summary>(.*)", folded).groups()
+        failing = [fact for fact in verdict.facts if not fact.holds]
+        held = len(verdict.facts) - len(failing)
+        # Failures stand in the open, and again among all facts.
+        assert outside.count("✗") == everything.count("✗") == len(failing) and "✓" not in outside
+        assert all(f"seen: {fact.seen}" in outside for fact in failing)
+        assert everything.count("✓") == held and everything.count("<li") == len(verdict.facts)
+        if verdict.correct:
+            assert summary == f'<b role="img" aria-label="holds">✓</b> all {held} facts hold'
+        else:
+            assert summary == f"{held} of {len(verdict.facts)} facts hold"
+
+
+def test_a_verdict_on_one_fact_reads_well():
+    (verdict,) = judge(world()[0][:1], world()[1][:1])
+    alone = replace(verdict, facts=verdict.facts[:1])
+    assert "</b> its one fact holds</summary>" in player(world()[0][:1], verdicts=[alone]).data
 
 
 def test_captions_and_cells_are_escaped():

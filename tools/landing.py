@@ -1,13 +1,15 @@
-"""Generate the clips of the landing page with the shipped weights: `python -m tools.landing [--readme]`.
+"""Generate what the landing page shows: `python -m tools.landing [--readme]`.
 
-Every clip is the first of its seed. The pages include what is written here; with --readme the clip
-on top of README.md is made again, too.
+The clips come from the shipped weights, each the first of its seed; the state of the chapters comes
+from the notebooks that exist. The pages include what is written here; with --readme the clip on top
+of README.md is made again, too.
 """
 
 import argparse
 import hashlib
 import re
 import sys
+from itertools import count
 from pathlib import Path
 
 from jaxtyping import Float
@@ -41,6 +43,51 @@ PROMPTS = (
 )
 README_BLOCK = re.compile(r"(<!-- clip:begin -->\n).*?(<!-- clip:end -->)", re.DOTALL)
 
+# The plan of the book. A chapter is finished when its notebook is there.
+PARTS = {
+    "I Foundations": ("Videos and captions", "Diffusion", "Attention in space and time"),
+    "II Text": ("Text and video in one space", "Text conditioning"),
+    "III Convolution": ("Convolution in space and time", "Separable convolution"),
+    "IV Architectures": ("The video codec", "Latent diffusion", "Hierarchical diffusion"),
+    "V Training": ("Progressive training", "Losses"),
+    "VI Deployment": ("Fast sampling", "Quantization and export", "Scaling up"),
+    "VII Evaluation": ("Metrics", "Capstone"),
+}
+CHAPTERS = sum(map(len, PARTS.values()))
+
+
+def finished(folder: Path = ROOT / "notebooks") -> dict[int, str]:
+    """Number and file name of each chapter whose notebook is there."""
+    return {int(path.name[:2]): path.name for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+
+
+def status(done: dict[int, str]) -> str:
+    """Which chapters are finished, in a sentence."""
+    if len(done) == CHAPTERS:
+        return f"All {CHAPTERS} chapters are finished.\n"
+    *most, last = sorted(done)
+    many = f"Chapters {', '.join(map(str, most))} and {last} are" if most else f"Chapter {last} is"
+    return f"**{many} finished; the others are being written.** [The map](#the-map) shows them all.\n"
+
+
+def book_map(done: dict[int, str]) -> str:
+    """All chapters by part; the finished ones are links."""
+    lines = [
+        f"{CHAPTERS} chapters in {len(PARTS)} parts. A chapter with a link is finished; "
+        "the others are the plan.",
+        "",
+        "| part | chapters |",
+        "| --- | --- |",
+    ]
+    numbers = count(1)
+    for part, titles in PARTS.items():
+        entries = []
+        for title, number in zip(titles, numbers, strict=False):
+            name = done.get(number)
+            entries.append(f"{number} [{title}](../notebooks/{name})" if name else f"{number} {title}")
+        lines.append(f"| **{part}** | {' · '.join(entries)} |")
+    return "\n".join(lines) + "\n"
+
 
 def unseen(prompt: str) -> bool:
     """Whether training never shows the prompt's combination of colour, shape and motion."""
@@ -60,9 +107,9 @@ def gallery(video: Float[Tensor, "B 3 F H W"], verdicts: list[Verdict]) -> str:
 
 
 def accuracy(record: dict) -> str:
-    """The figures of the model card, as a table."""
+    """The figures of the model card, as a table, and what the intervals say."""
     lines = [
-        "| combinations | caption accuracy | 95 % interval | ceiling | spread | clips |",
+        "| combinations | caption accuracy | 95% interval | ceiling | spread | clips |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for split in ("seen", "unseen"):
@@ -72,7 +119,19 @@ def accuracy(record: dict) -> str:
             f"| {split} | {row['caption_accuracy']:.1%} | {low:.1%} to {high:.1%} | {row['ceiling']:.1%} "
             f"| {row['spread']:.2f} | {row['clips']} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", comparison(record["evaluation"])]) + "\n"
+
+
+def comparison(evaluation: dict) -> str:
+    """Whether the clips show a difference between seen and unseen combinations."""
+    seen, new = evaluation["seen"], evaluation["unseen"]
+    if max(seen["interval"][0], new["interval"][0]) <= min(seen["interval"][1], new["interval"][1]):
+        return (
+            f"The two intervals overlap: {seen['clips']} clips of seen and {new['clips']} of unseen "
+            "combinations do not show a difference between the two."
+        )
+    better = "seen" if seen["caption_accuracy"] > new["caption_accuracy"] else "unseen"
+    return f"The two intervals do not overlap: the weights do better on {better} combinations."
 
 
 def weights_table() -> str:
@@ -148,6 +207,8 @@ def main() -> int:
     video = pipeline(list(PROMPTS), seed=0)
     verdicts = judge(video, list(PROMPTS))
     write(GENERATED / "gallery.md", gallery(video, verdicts))
+    write(GENERATED / "status.md", status(finished()))
+    write(GENERATED / "map.md", book_map(finished()))
     write(GENERATED / "accuracy.md", accuracy(pipeline.record))
     write(GENERATED / "weights.md", weights_table())
     write(GENERATED / "clips.md", clips_table(video, verdicts))

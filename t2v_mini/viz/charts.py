@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TABLE_CSS = """
 .t2v-table{overflow-x:auto;margin:.8em 0}
 .t2v-table table{border-collapse:collapse;font-size:.92em}
-.t2v-table caption{text-align:left;font-weight:600;padding:.2em 0 .5em}
+.t2v-table caption{text-align:left;font-weight:600;padding:.2em 0 .5em;caption-side:top;color:inherit}
 .t2v-table th,.t2v-table td{padding:.3em .8em;border:0;border-bottom:1px solid #c6cad3;text-align:left}
 .t2v-table thead th{border-bottom:2px solid #8a8f9c}
 .t2v-table .t2v-number{text-align:right;font-variant-numeric:tabular-nums}

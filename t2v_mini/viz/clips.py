@@ -35,6 +35,7 @@ PLAYER_CSS = """
   image-rendering:pixelated}
 .t2v-player figcaption{font-size:.88em;line-height:1.35;margin-top:.4em;text-align:left}
 .t2v-player ul{list-style:none;margin:.25em 0 0;padding:0}
+.t2v-player details{margin-top:.25em}.t2v-player summary{cursor:pointer}
 .t2v-player li{margin:0;padding-left:1.3em;text-indent:-1.3em}
 .t2v-player .t2v-yes b{color:#28735a}.t2v-player .t2v-no b{color:#ca1e0b}
 .t2v-player .t2v-no{font-weight:600}
@@ -65,8 +66,9 @@ def player(
     columns: int = 4,
     fps: int | float = 8,
 ) -> "HTML":
-    """Show looping clips side by side, each with its caption and the verdict on each fact.
+    """Show looping clips side by side, each with its caption and the verdict on its facts.
 
+    A verdict is one line that opens to all facts; those that fail stand below the caption as well.
     At most `columns` stand in a row, fewer where the page is narrow. Clips are exact; one that is
     too noisy for a small page is shown with fewer shades of each colour. Raises `ValueError` for
     videos of another shape or range, and for lists of another length.
@@ -98,7 +100,7 @@ def _figure(video: Tensor, caption: str | None, verdict: "Verdict | None", numbe
     )
     text = f"<div>{escape(caption)}</div>" if caption else ""
     if verdict is not None:
-        text += f"<ul>{''.join(map(_fact, verdict.facts))}</ul>"
+        text += _verdict(verdict)
     return f"<figure>{pictures}{f'<figcaption>{text}</figcaption>' if text else ''}</figure>"
 
 
@@ -119,14 +121,31 @@ def _picture(data: bytes, kind: str, alt: str, style: str) -> str:
     return f'<img class="{kind}"{style} src="{source}" alt="{escape(alt)}">'
 
 
+def _verdict(verdict: "Verdict") -> str:
+    """The facts that fail, then a line with the count, which opens to all facts."""
+    total, failing = len(verdict.facts), [fact for fact in verdict.facts if not fact.holds]
+    count = f"{total - len(failing)} of {total} facts hold"
+    if not failing:
+        count = _mark(True) + (f" all {total} facts hold" if total > 1 else " its one fact holds")
+    shown = f"<ul>{''.join(map(_fact, failing))}</ul>" if failing else ""
+    everything = "".join(map(_fact, verdict.facts))
+    kind = "" if failing else ' class="t2v-yes"'
+    return f"{shown}<details><summary{kind}>{count}</summary><ul>{everything}</ul></details>"
+
+
+def _mark(holds: bool) -> str:
+    mark, said = ("✓", "holds") if holds else ("✗", "fails")
+    return f'<b role="img" aria-label="{said}">{mark}</b>'
+
+
 def _fact(fact: Any) -> str:
     first, _, second = fact.about.partition(", ")
     claim = f"{first} {fact.kind}: {fact.claimed}"
     if fact.kind == "relation":
         claim = f"{first} {fact.claimed} {second}"
     text = claim.strip() + ("" if fact.holds else f", seen: {fact.seen}")
-    mark, kind, said = ("✓", "t2v-yes", "holds") if fact.holds else ("✗", "t2v-no", "fails")
-    return f'<li class="{kind}"><b role="img" aria-label="{said}">{mark}</b> {escape(text)}</li>'
+    kind = "t2v-yes" if fact.holds else "t2v-no"
+    return f'<li class="{kind}">{_mark(fact.holds)} {escape(text)}</li>'
 
 
 def contact_sheet(

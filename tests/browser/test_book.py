@@ -8,6 +8,7 @@ import functools
 import http.server
 import io
 import os
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -48,6 +49,7 @@ CUT_OFF = """() => {
     .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !inBox(e))
     .map(e => e.tagName + ' ' + e.textContent.slice(0, 40));
 }"""
+CHAPTER = "notebooks/01_videos_and_captions.html"
 BROKEN_IMAGES = """async () => {
   const good = image => image.decode().then(() => image.naturalWidth > 0, () => false);
   const images = [...document.images];
@@ -138,9 +140,7 @@ def clips(page):
     return page.evaluate("[...document.querySelectorAll('img.t2v-moving')].map(i => i.src)")
 
 
-@pytest.mark.parametrize(
-    ("name", "least"), [("book/intro.html", 12), ("notebooks/01_videos_and_captions.html", 24)]
-)
+@pytest.mark.parametrize(("name", "least"), [("book/intro.html", 12), (CHAPTER, 20)])
 def test_clips_move(visit, address, name, least):
     page = visit(name)
     sources = clips(page)
@@ -198,3 +198,73 @@ def test_solutions_are_folded_and_open(visit):
     assert not code.is_visible()
     folded.first.locator("button, summary").first.click()
     code.wait_for(state="visible", timeout=5_000)
+
+
+def test_numbers_count_within_the_chapter(visit):
+    page = visit(CHAPTER)
+    assert page.locator("article h1").inner_text().startswith("1. Videos and captions")
+    equations = page.locator("article .eqno").all_inner_texts()
+    assert equations and [re.search(r"\(([\d.]+)\)", text)[1] for text in equations] == [
+        f"1.{i}" for i in range(1, len(equations) + 1)
+    ]
+    exercises = page.locator(".exercise > .admonition-title").all_inner_texts()
+    assert [re.search(r"Exercise ([\d.]+)", text)[1] for text in exercises] == [f"1.{i}" for i in range(1, 6)]
+
+
+def test_a_citation_leads_to_an_entry_that_reads_like_it(visit):
+    page = visit(CHAPTER)
+    cited = page.evaluate(
+        """[...document.querySelectorAll("article a.reference[href*='references.html#']")]
+           .map(a => [a.innerText, a.getAttribute('href').split('#')[1]])"""
+    )
+    assert cited
+    page = visit("book/references.html")
+    assert page.locator(".citation > .label:visible").count() == 0
+    for text, target in cited:
+        name, year = re.fullmatch(r"(\S+).*, (\d{4}[a-z]?)", text).groups()
+        entry = page.locator(f"[id='{target}']").inner_text()
+        assert entry.startswith(name) and f"({year})" in entry
+
+
+def test_printed_lines_wrap_at_the_width_of_a_desk(visit):
+    page = visit(CHAPTER)
+    wide = page.evaluate(
+        """[...document.querySelectorAll('.cell_output pre')]
+           .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 40))"""
+    )
+    assert wide == []
+
+
+def test_facts_are_folded_and_failures_are_not(visit):
+    page = visit("book/intro.html")
+    failing = page.locator(".t2v-player .t2v-no")
+    folded = page.locator(".t2v-player details .t2v-no")
+    assert failing.count() == 2 * folded.count() == 2 * page.locator(".t2v-no:visible").count()
+    first = page.locator(".t2v-player details").first
+    assert not first.locator("li").first.is_visible()
+    first.locator("summary").click()
+    assert first.locator("li").first.is_visible()
+
+
+def test_tables_are_as_wide_as_their_rows(visit):
+    page = visit("book/intro.html")
+    strips = page.evaluate(
+        """[...document.querySelectorAll('table.table')].map(t =>
+           t.getBoundingClientRect().right - t.querySelector('tr').getBoundingClientRect().right)"""
+    )
+    assert len(strips) == 2 and max(strips) < 2
+
+
+def test_tables_can_be_read_in_the_dark(visit):
+    page = visit(CHAPTER)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_timeout(500)
+    colors = page.evaluate(
+        """[...document.querySelectorAll('.t2v-table')].filter(t => t.offsetParent).map(t => [
+           getComputedStyle(t.closest('.text_html')).backgroundColor,
+           getComputedStyle(t.querySelector('caption') || t).color,
+           getComputedStyle(t.closest('article')).color])"""
+    )
+    assert colors
+    for box, text, body in colors:
+        assert box == "rgba(0, 0, 0, 0)" and text == body
