@@ -1,8 +1,8 @@
 # Everything runs in `.venv`, which the first target that needs it sets up. `make` lists the targets.
 
 PYTHON ?= python3
-# The version that made the stored outputs. Another one: make test TORCH='torch>=2.6' (in a new .venv).
-TORCH ?= torch==2.13.0
+# The versions that made the stored outputs. Others: make test TORCH='torch>=2.9 torchvision' (in a new .venv).
+TORCH ?= torch==2.14.1 torchvision==0.29.1
 # More words for the command, e.g. make notebooks ARGS=--stale, make test ARGS='lint tests'
 ARGS ?=
 
@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, got %d.%d: make PYTHON=..." % sys.version_info[:2])'
 	@echo "Setting up $(ENV) (the first time takes some minutes) ..."
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(ENV)
-	$(RUN) -m pip install --quiet "$(TORCH)"
+	$(RUN) -m pip install --quiet $(foreach package,$(TORCH),"$(package)")
 	$(RUN) -m pip install --quiet -e ".[notebooks,book,dev]"
 	@touch $@
 

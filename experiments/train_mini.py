@@ -12,9 +12,8 @@ from tqdm import tqdm
 from experiments.results_file import conditions, write_results
 from t2v_mini.configs import Config, get_config
 from t2v_mini.files import atomic_path
-from t2v_mini.models.generator import Generator
-from t2v_mini.pipeline import PRETRAINED, TextToVideo, evaluate
-from t2v_mini.training.checkpoint import read_record, save_checkpoint
+from t2v_mini.pipeline import PRETRAINED, TextToVideo, Watcher, evaluate
+from t2v_mini.training.checkpoint import read_record
 from t2v_mini.training.trainer import Trainer
 
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)
@@ -33,28 +32,6 @@ class Arguments:
     """Steps between two looks at caption accuracy during training; 0 for none."""
 
 
-class Watcher:
-    """Judges a few clips of the averaged weights during training."""
-
-    def __init__(self, clips: int = 64) -> None:
-        self.clips = clips
-        self.curve: list[dict] = []
-
-    def __call__(self, trainer: Trainer) -> str:
-        pipeline = TextToVideo(averaged(trainer), trainer.config)
-        found = evaluate(pipeline, "unseen", self.clips, guidance=1.0)
-        point = {"step": trainer.step, "minutes": trainer.seconds / 60}
-        self.curve.append(point | {key: found[key] for key in ("caption_accuracy", "interval", "facts")})
-        return f"unseen {found['caption_accuracy']:.0%}"
-
-
-def averaged(trainer: Trainer) -> Generator:
-    """The generator with the averaged weights."""
-    model = Generator(trainer.config.model)
-    model.load_state_dict(trainer.ema.state)
-    return model
-
-
 def choose_guidance(pipeline: TextToVideo) -> tuple[float, list[dict]]:
     """The most accurate guidance among those that keep the spread at 0.7, on seen combinations."""
     sweep = [
@@ -68,25 +45,18 @@ def choose_guidance(pipeline: TextToVideo) -> tuple[float, list[dict]]:
 def ship(trainer: Trainer, curve: list[dict]) -> Path:
     """Measure the averaged weights as they are shipped, in half precision, and write them with their card."""
     config, name = trainer.config, trainer.config.name
-    tensors = {key: value.half() for key, value in trainer.ema.state.items()}
-    model = Generator(config.model)
-    model.load_state_dict({key: value.float() for key, value in tensors.items()})
-    guidance, sweep = choose_guidance(TextToVideo(model, config))
-    config = replace(config, sample=replace(config.sample, guidance=guidance))
-    pipeline = TextToVideo(model, config)
+    pipeline = TextToVideo.from_trainer(trainer)
+    guidance, sweep = choose_guidance(pipeline)
+    pipeline.config = config = replace(config, sample=replace(config.sample, guidance=guidance))
     evaluation = {
         split: evaluate(pipeline, split, CARD_CLIPS) for split in tqdm(("seen", "unseen"), desc="card")
     }
     evaluation["check"] = evaluate(pipeline, "unseen", CHECK_CLIPS)
-    record = trainer.record() | {
-        "config": config.to_dict(),
-        "evaluation": evaluation,
-        "conditions": conditions(),
-    }
+    pipeline.record |= {"evaluation": evaluation, "conditions": conditions()}
     path = PRETRAINED / f"{name}.safetensors"
-    digest = save_checkpoint(path, tensors, record)
+    digest = pipeline.save(path)
     with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card(name, config, record, digest))
+        temporary.write_text(card(name, config, pipeline.record, digest))
     losses = trainer.losses
     smooth = [sum(losses[i : i + 50]) / len(losses[i : i + 50]) for i in range(0, len(losses), 50)]
     write_results(
@@ -137,7 +107,6 @@ def card(name: str, config: Config, record: dict, digest: str) -> str:
 
 def main(arguments: Arguments) -> None:
     """Train to the end, then measure and ship."""
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     trainer, watcher = Trainer(get_config(arguments.config), arguments.folder), Watcher()
     if trainer.checkpoint.exists():
         trainer.resume()

@@ -1,4 +1,4 @@
-"""The command line: `t2v-mini generate | evaluate | world | judge | info`.
+"""The command line: `t2v-mini generate | evaluate | train | world | judge | info`.
 
 Heavy imports happen inside the commands: `--help` answers at once.
 """
@@ -122,6 +122,64 @@ class Evaluate:
 
 
 @dataclass
+class Train:
+    """Train a configuration from scratch, or go on with a run that was stopped."""
+
+    config: str = "mini"
+    """Name of the configuration; `t2v-mini info` lists them."""
+    folder: Path = Path("runs")
+    """Where the training state and, at the end, the weights are written."""
+    resume: bool = False
+    """Go on from the last checkpoint in the folder."""
+    steps: int | None = None
+    """Length of the run in steps; the configuration's own by default."""
+    save_every: int = 200
+    """Steps between two checkpoints."""
+    watch_every: int = 200
+    """Steps between two looks at caption accuracy; 0 for none."""
+    device: str = "cpu"
+    """Where to train: cpu, cuda, ..."""
+
+    def run(self) -> None:
+        from dataclasses import replace
+
+        import torch
+
+        from t2v_mini.configs import get_config
+        from t2v_mini.pipeline import TextToVideo, Watcher
+        from t2v_mini.training.trainer import Trainer
+
+        config = get_config(self.config)
+        for name in ("steps", "save_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value}")
+        if self.steps is not None:
+            config = replace(config, train=replace(config.train, steps=self.steps))
+        if self.folder.exists() and not (self.folder.is_dir() and os.access(self.folder, os.W_OK)):
+            raise ValueError(f"folder must be a folder that can be written to, got {self.folder}")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).split(":")[0]
+            raise ValueError(
+                f"device must be one that PyTorch finds here, got {self.device!r}: {reason}"
+            ) from error
+        trainer = Trainer(config, self.folder, self.device)
+        if self.resume:
+            trainer.resume()
+        elif trainer.checkpoint.exists():
+            raise ValueError(
+                f"folder must hold no run of {config.name!r} yet, but {trainer.checkpoint} exists; "
+                "--resume goes on with it"
+            )
+        trainer.train(self.save_every, self.watch_every, Watcher())
+        path = self.folder / f"{config.name}.safetensors"
+        digest = TextToVideo.from_trainer(trainer).save(path)
+        print(f"written to {path}, hash {digest[:16]}")
+
+
+@dataclass
 class World:
     """Draw what a caption says."""
 
@@ -236,6 +294,7 @@ def _check_target(path: Path) -> None:
 Command = (
     Annotated[Generate, subcommand("generate")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Train, subcommand("train")]
     | Annotated[World, subcommand("world")]
     | Annotated[Judge, subcommand("judge")]
     | Annotated[Info, subcommand("info")]

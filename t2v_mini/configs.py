@@ -17,6 +17,7 @@ class ModelConfig:
     text_width: int = 128
     text_heads: int = 4
     text_depth: int = 2
+    text_context: int = 80  # tokens; the world's longest caption and its two ends take 79
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,11 @@ class DataConfig:
 class TrainConfig:
     """How long and how fast to train."""
 
-    steps: int = 2600
-    batch: int = 128
-    learning_rate: float = 1e-3
-    warmup: int = 100
+    steps: int = 4400
+    batch: int = 64
+    learning_rate: float = 1e-3  # of AdamW
+    matrix_learning_rate: float = 4e-3  # of Muon, for the matrices inside the networks; 0: AdamW for all
+    warmup: int = 50
     cooldown: float = 0.3  # share of the steps in which the rate falls to zero
     weight_decay: float = 0.01
     clip_norm: float = 1.0

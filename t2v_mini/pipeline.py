@@ -15,7 +15,8 @@ from t2v_mini.diffusion.samplers import sample_euler, shifted_times
 from t2v_mini.metrics.caption_accuracy import caption_accuracy
 from t2v_mini.metrics.diversity import spread_ratio
 from t2v_mini.models.generator import Generator
-from t2v_mini.training.checkpoint import load_checkpoint
+from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
+from t2v_mini.training.trainer import Trainer
 from t2v_mini.world import CaptionError, caption, judge_claims, parse, render
 from t2v_mini.world.levels import level_of
 
@@ -57,6 +58,18 @@ class TextToVideo:
         except RuntimeError as error:
             raise ValueError(f"weights must fit their configuration, got {path}: {error}") from error
         return cls(model.to(device), config, record)
+
+    @classmethod
+    def from_trainer(cls, trainer: Trainer) -> "TextToVideo":
+        """A copy of the averaged weights of a training run, as it stands, rounded as `save` stores them."""
+        model = Generator(trainer.config.model)
+        model.load_state_dict({key: value.half().float() for key, value in trainer.ema.state.items()})
+        return cls(model.to(trainer.device), trainer.config, trainer.record())
+
+    def save(self, path: str | Path) -> str:
+        """Write weights (in half precision), configuration and record; returns the content hash."""
+        tensors = {key: value.half() for key, value in self.model.state_dict().items()}
+        return save_checkpoint(path, tensors, self.record | {"config": self.config.to_dict()})
 
     @property
     def device(self) -> torch.device:
@@ -107,14 +120,9 @@ class TextToVideo:
                     for i in range(len(part))
                 ]
             ).to(self.device)
-            predict = guided(
-                self._velocity, self.model.encode(part), self.model.encode([""] * len(part)), scale
-            )
-            clips.append(sample_euler(predict, noise, times, callback).clamp_(-1, 1))
+            predict = guided(self.model, self.model.encode(part), self.model.encode([""] * len(part)), scale)
+            clips.append(sample_euler(self.process, predict, noise, times, callback=callback).clamp_(-1, 1))
         return torch.cat(clips)
-
-    def _velocity(self, x: Tensor, t: Tensor, text) -> Tensor:
-        return self.process.velocity(self.model(x, t, text), x, t)
 
 
 def evaluate(
@@ -162,3 +170,20 @@ def evaluate(
         "steps": pipeline.config.sample.steps if steps is None else steps,
         "guidance": pipeline.config.sample.guidance if guidance is None else guidance,
     }
+
+
+class Watcher:
+    """Looks at a training run: judges clips of its averaged weights, and keeps the curve.
+
+    The clips are the first of the frozen protocol, on unseen combinations, with the configuration's guidance.
+    """
+
+    def __init__(self, clips: int = 64) -> None:
+        self.clips = clips
+        self.curve: list[dict] = []
+
+    def __call__(self, trainer: Trainer) -> str:
+        found = evaluate(TextToVideo.from_trainer(trainer), "unseen", self.clips)
+        point = {"step": trainer.step, "minutes": trainer.seconds / 60, "clips": self.clips}
+        self.curve.append(point | {key: found[key] for key in ("caption_accuracy", "interval", "facts")})
+        return f"unseen {found['caption_accuracy']:.0%}"

@@ -21,8 +21,8 @@ from tools.address import current_slug, disagreements
 from tools.project import MACHINE_PATH, ROOT, project_files, pyproject, read_text, requirements
 
 EXTRAS = ("notebooks", "book", "dev")
-CONDA_NAMES = {"torch": "pytorch", "playwright": "playwright-python"}
-IMPORT_NAMES = {"pillow": "PIL"}
+CONDA_NAMES = {"torch": "pytorch", "open_clip_torch": "open-clip-torch", "playwright": "playwright-python"}
+IMPORT_NAMES = {"open_clip_torch": "open_clip", "pillow": "PIL"}
 # Escaped dots, so that this file does not hold what it looks for.
 REGISTRY = re.compile(r"pypi\.org|pythonhosted\.org|npmjs\.(?:com|org)|\bdeb\.debian\.org|\banaconda\.org")
 MAX_LINES = 350

@@ -1,65 +1,110 @@
 """Rectified flow: straight lines between data and noise (Liu et al. 2023, Lipman et al. 2023).
 
-xt = (1 - t) x0 + t eps, with t from 0 (data) to 1 (noise); the velocity is u = eps - x0.
+xt = (1 - t) x0 + t eps, with t from 0 (data) to 1 (noise); the velocity is u = dxt/dt = eps - x0.
+The papers count time the other way, so their velocity is -u.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from t2v_mini.diffusion.broadcast import check_same_shape, per_sample
 
-def per_sample(t: Float[Tensor, "B"], like: Tensor) -> Tensor:
-    """Reshape one number a sample so that it broadcasts over all other axes."""
-    if t.shape != like.shape[:1]:
-        raise ValueError(f"t must hold one time a sample, {like.shape[0]}, got shape {tuple(t.shape)}")
-    return t.view(-1, *[1] * (like.ndim - 1))
+PREDICTIONS = ("x0", "velocity")
 
 
 @dataclass(frozen=True)
 class RectifiedFlow:
-    """The process, and the times at which it is trained and sampled.
+    """The process, what a network predicts in it, and the times at which it is trained.
 
-    Training times are sigmoid(N(`mean`, 1)) (logit-normal, Esser et al. 2024): a positive mean
-    looks more often at noisy clips. `least_t` bounds the weight 1 / t^2 of the clean prediction.
+    Training times are sigmoid(N(`mean`, 1)) (logit-normal, Esser et al. 2024, section 3.1): a
+    positive mean looks more often at noisy clips. `least_t` in (0, 1] bounds the weight 1 / t^2
+    of an error in x0. Raises `ValueError` for a value out of its range. All methods raise it for
+    times outside [0, 1], for times that are not one a sample, and for tensors of unequal shapes.
     """
 
     mean: float = 0.8
     least_t: float = 0.05
+    prediction: str = "x0"
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.mean):
+            raise ValueError(f"mean must be a finite number, got {self.mean!r}")
+        if not 0 < self.least_t <= 1:
+            raise ValueError(f"least_t must be in (0, 1], got {self.least_t!r}")
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got {self.prediction!r}")
 
     def corrupt(
         self, x0: Float[Tensor, "B ..."], noise: Float[Tensor, "B ..."], t: Float[Tensor, "B"]
-    ) -> Tensor:
+    ) -> Float[Tensor, "B ..."]:
         """The point at time t on the line from x0 to the noise."""
-        time = per_sample(t, x0)
+        check_same_shape("noise", noise, "x0", x0)
+        time = self._time(t, x0)
         return (1 - time) * x0 + time * noise
 
-    def target(self, x0: Float[Tensor, "B ..."], noise: Float[Tensor, "B ..."]) -> Tensor:
-        """The velocity u = eps - x0."""
-        return noise - x0
+    def target(
+        self, x0: Float[Tensor, "B ..."], noise: Float[Tensor, "B ..."], t: Float[Tensor, "B"]
+    ) -> Float[Tensor, "B ..."]:
+        """What the network should predict: x0, or the velocity u = eps - x0."""
+        check_same_shape("noise", noise, "x0", x0)
+        self._time(t, x0)
+        return x0 if self.prediction == "x0" else noise - x0
 
-    def velocity(
-        self, x0: Float[Tensor, "B ..."], xt: Float[Tensor, "B ..."], t: Float[Tensor, "B"]
-    ) -> Tensor:
-        """The velocity that a predicted x0 implies: u = (xt - x0) / t."""
-        return (xt - x0) / per_sample(t, xt).clamp_min(self.least_t)
+    def to_x0(
+        self, prediction: Float[Tensor, "B ..."], xt: Float[Tensor, "B ..."], t: Float[Tensor, "B"]
+    ) -> Float[Tensor, "B ..."]:
+        """The clean clip that a prediction implies: x0 = xt - t u."""
+        check_same_shape("prediction", prediction, "xt", xt)
+        time = self._time(t, xt)
+        return prediction if self.prediction == "x0" else xt - time * prediction
 
-    def to_x0(self, u: Float[Tensor, "B ..."], xt: Float[Tensor, "B ..."], t: Float[Tensor, "B"]) -> Tensor:
-        """The clean clip that a velocity implies: x0 = xt - t u."""
-        return xt - per_sample(t, xt) * u
+    def to_velocity(
+        self, prediction: Float[Tensor, "B ..."], xt: Float[Tensor, "B ..."], t: Float[Tensor, "B"]
+    ) -> Float[Tensor, "B ..."]:
+        """The velocity that a prediction implies: u = (xt - x0) / t, which needs t > 0 (`ValueError`).
 
-    def draw_times(self, count: int, generator: torch.Generator) -> Float[Tensor, " count"]:
-        """Training times in (0, 1)."""
-        return torch.sigmoid(torch.randn(count, generator=generator) + self.mean)
+        Not bounded by `least_t`: a sampler's last step, from t to 0, would stop short of x0.
+        """
+        check_same_shape("prediction", prediction, "xt", xt)
+        time = self._time(t, xt)
+        if self.prediction == "velocity":
+            return prediction
+        if not (t > 0).all():
+            raise ValueError(f"t must be above 0 to turn x0 into a velocity, got {t.min().item()}")
+        return (xt - prediction) / time
 
     def loss(
-        self, predicted_x0: Float[Tensor, "B ..."], x0: Float[Tensor, "B ..."], t: Float[Tensor, "B"]
+        self,
+        prediction: Float[Tensor, "B ..."],
+        x0: Float[Tensor, "B ..."],
+        noise: Float[Tensor, "B ..."],
+        t: Float[Tensor, "B"],
     ) -> Float[Tensor, "B"]:
-        """Squared error of the velocity, one number a sample, from a prediction of x0.
+        """Squared error of the velocity, mean over a sample's numbers, whatever is predicted.
 
-        u - u_predicted = (x0_predicted - x0) / t: the network predicts the clean clip, which
-        lies on a small manifold, and is weighted as a velocity (Li & He 2025).
+        u_predicted - u = (x0 - x0_predicted) / t: a network may predict the clean clip, which lies
+        on a small manifold, and be weighted as a velocity (Li & He 2025); the weight 1 / t^2 is
+        bounded by 1 / `least_t`^2.
         """
-        weight = t.clamp_min(self.least_t) ** -2
-        return weight * (predicted_x0 - x0).square().flatten(1).mean(1)
+        check_same_shape("prediction", prediction, "x0", x0)
+        error = (prediction - self.target(x0, noise, t)).square().flatten(1).mean(1)
+        return error if self.prediction == "velocity" else error / t.clamp_min(self.least_t).square()
+
+    def draw_times(self, count: int, generator: torch.Generator) -> Float[Tensor, " count"]:
+        """Training times in (0, 1), on the generator's device."""
+        return torch.sigmoid(torch.randn(count, generator=generator, device=generator.device) + self.mean)
+
+    def network_time(self, t: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """The time in [0, 1] that a denoiser is given: t itself."""
+        return t
+
+    def _time(self, t: Tensor, like: Tensor) -> Tensor:
+        """t, checked and ready to broadcast over `like`."""
+        time = per_sample(t, like)
+        if not ((t >= 0) & (t <= 1)).all():
+            raise ValueError(f"t must be in [0, 1], got {t.tolist()}")
+        return time.to(like)

@@ -1,26 +1,51 @@
-"""Classifier-free guidance (Ho & Salimans 2022)."""
+"""Classifier-free guidance (Ho & Salimans 2022) and its rescale (Lin et al. 2023)."""
 
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
 def guided(
-    predict: Callable[[Tensor, Tensor, object], Tensor], condition, null, scale: float
+    predict: Callable[[Tensor, Tensor, object], Tensor],
+    condition,
+    null,
+    scale: float,
+    rescale: float = 0.0,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Close a conditional prediction over its text: null + scale * (conditional - null).
 
-    Scale 1 means no guidance and costs one denoiser call a step; any other scale costs two.
-    Raises `ValueError` for a scale that is negative or not finite.
+    Scale 1 means no guidance and costs one denoiser call a step; any other scale costs two. A large
+    scale widens the prediction and with it the contrast; `rescale` in [0, 1] brings the
+    standard deviation of each sample back towards that of the conditional prediction.
+    Raises `ValueError` for a scale that is negative or not finite, and a rescale outside [0, 1].
     """
     if not 0 <= scale < float("inf"):
         raise ValueError(f"guidance must be a finite number >= 0, got {scale!r}")
+    if not 0 <= rescale <= 1:
+        raise ValueError(f"rescale must be in [0, 1], got {rescale!r}")
     if scale == 1:
         return lambda x, t: predict(x, t, condition)
 
     def closure(x: Tensor, t: Tensor) -> Tensor:
         with_text, without = predict(x, t, condition), predict(x, t, null)
-        return torch.lerp(without, with_text, scale)
+        prediction = torch.lerp(without, with_text, scale)
+        return rescaled(prediction, with_text, rescale) if rescale else prediction
 
     return closure
+
+
+def rescaled(
+    prediction: Float[Tensor, "B ..."], with_text: Float[Tensor, "B ..."], rescale: float
+) -> Float[Tensor, "B ..."]:
+    """Move each sample's standard deviation towards that of the conditional prediction.
+
+    Lin et al. 2023, section 3.4; `rescale` in [0, 1] is the share of the way.
+    """
+    axes = tuple(range(1, prediction.ndim))
+    wide = prediction.std(axes, correction=0, keepdim=True)
+    ratio = with_text.std(axes, correction=0, keepdim=True) / wide
+    # A constant prediction has no spread to correct.
+    ratio = torch.where(wide > 0, ratio, 1.0)
+    return prediction * (rescale * ratio + 1 - rescale)

@@ -1,42 +1,248 @@
-"""Samplers: pure functions over a `predict(x, t)` closure."""
+"""Samplers: pure functions over a process and a closure `predict(x, t)`.
 
+`predict` gives what the process's `prediction` says, for times of shape (B,). Every sampler calls
+`callback(step, x, x0)` with each point and the clean clip predicted from it, before it moves on.
+The same t holds for the whole batch, so coefficients are Python floats: exact in 64 bits, and x keeps
+its dtype and device.
+"""
+
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from t2v_mini.diffusion.flow import RectifiedFlow
+from t2v_mini.diffusion.process import GaussianDiffusion
+
 Predict = Callable[[Tensor, Tensor], Tensor]
+Callback = Callable[[int, Tensor, Tensor], None]
+
+VARIANCES = ("fixed_small", "fixed_large")
+
+
+@torch.no_grad()
+def sample_ddpm(
+    process: GaussianDiffusion,
+    predict: Predict,
+    noise: Float[Tensor, "B ..."],
+    timesteps: Int64[Tensor, " steps"] | None = None,
+    variance: str = "fixed_small",
+    clip: float | None = None,
+    generator: torch.Generator | None = None,
+    callback: Callback | None = None,
+) -> Float[Tensor, "B ..."]:
+    """Ancestral sampling: each point is drawn from q(x_previous | xt, predicted x0).
+
+    Ho et al. 2020, algorithm 2. `timesteps` default to all; where some are left out, a step's beta
+    is 1 - alpha_bar_t / alpha_bar_previous. `variance` is "fixed_small" (beta-tilde, the posterior's)
+    or "fixed_large" (beta); the last step draws nothing. `clip` bounds the predicted x0 to [-clip, clip].
+    Raises `ValueError` for timesteps that do not fall within 0 ... T - 1, an unknown variance and
+    a clip that is not positive.
+    """
+    if variance not in VARIANCES:
+        raise ValueError(f"variance must be one of {', '.join(VARIANCES)}, got {variance!r}")
+    if timesteps is None:
+        timesteps = torch.arange(process.steps - 1, -1, -1)
+    levels = _levels(process)
+    x = noise
+    for step, (t, previous) in enumerate(_pairs(process, timesteps)):
+        x0 = _predicted_x0(process, predict, x, t, clip)
+        if callback is not None:
+            callback(step, x, x0)
+        x, spread = process.posterior(x0, x, _full(x, t), _full(x, previous))
+        if previous >= 0:
+            if variance == "fixed_large":
+                spread = torch.full_like(spread, 1 - levels[t] / levels[previous])
+            x = x + spread.sqrt() * _normal(x, generator)
+    return x
+
+
+@torch.no_grad()
+def sample_ddim(
+    process: GaussianDiffusion,
+    predict: Predict,
+    noise: Float[Tensor, "B ..."],
+    timesteps: Int64[Tensor, " steps"],
+    eta: float = 0.0,
+    clip: float | None = None,
+    generator: torch.Generator | None = None,
+    callback: Callback | None = None,
+) -> Float[Tensor, "B ..."]:
+    """Steps over any falling timesteps, the last one to the clean clip.
+
+    Song et al. 2021, eq. 12 and 16. `eta` in [0, 1] scales the fresh noise: 0 is a map from
+    noise to clip that draws nothing, 1 is ancestral sampling. `clip` bounds the predicted x0 to [-clip, clip].
+    Raises `ValueError` for timesteps that do not fall within 0 ... T - 1, an eta outside [0, 1]
+    and a clip that is not positive.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must be in [0, 1], got {eta!r}")
+    levels = _levels(process)
+    x = noise
+    for step, (t, previous) in enumerate(_pairs(process, timesteps)):
+        x0 = _predicted_x0(process, predict, x, t, clip)
+        if callback is not None:
+            callback(step, x, x0)
+        now, before = levels[t], levels[previous]
+        # From x0, so that a clipped x0 and eps still make up x.
+        eps = (x - now**0.5 * x0) / (1 - now) ** 0.5
+        fresh = eta**2 * (1 - now / before) / (1 - now)  # sigma^2 of eq. 16, as a share of 1 - before
+        x = before**0.5 * x0 + ((1 - before) * max(1 - fresh, 0)) ** 0.5 * eps
+        if fresh > 0 and previous >= 0:
+            x = x + ((1 - before) * fresh) ** 0.5 * _normal(x, generator)
+    return x
+
+
+@torch.no_grad()
+def sample_dpm_solver_pp(
+    process: GaussianDiffusion,
+    predict: Predict,
+    noise: Float[Tensor, "B ..."],
+    timesteps: Int64[Tensor, " steps"],
+    clip: float | None = None,
+    generator: torch.Generator | None = None,
+    callback: Callback | None = None,
+) -> Float[Tensor, "B ..."]:
+    """DPM-Solver++(2M): second order at one call a step (Lu et al. 2022, algorithm 2).
+
+    x0 is extrapolated along lambda = ln(alpha / sigma) from the last two predictions. The first step
+    has one prediction and the last, to the clean clip, an infinite one of lambda: both are first order,
+    which is DDIM. Draws nothing. `clip` bounds the predicted x0 to [-clip, clip].
+    Raises `ValueError` for timesteps that do not fall within 0 ... T - 1 and a clip that is not positive.
+    """
+    levels = _levels(process)
+    # Without signal lambda is -inf: the first step is then infinitely long, and its x0 counts for nothing.
+    lambdas = [math.log(a / (1 - a)) / 2 if 0 < a < 1 else math.copysign(math.inf, a - 0.5) for a in levels]
+    x, last_x0, last_h = noise, None, math.inf
+    for step, (t, previous) in enumerate(_pairs(process, timesteps)):
+        x0 = _predicted_x0(process, predict, x, t, clip)
+        if callback is not None:
+            callback(step, x, x0)
+        alpha, sigma = levels[previous] ** 0.5, (1 - levels[previous]) ** 0.5
+        kept = sigma / (1 - levels[t]) ** 0.5
+        h = lambdas[previous] - lambdas[t]
+        ahead = x0 if last_x0 is None or previous < 0 else x0 + h / last_h / 2 * (x0 - last_x0)
+        # alpha (1 - e^-h) with e^-h = alpha_t sigma / (sigma_t alpha), which holds where h is infinite.
+        x = kept * x + (alpha - levels[t] ** 0.5 * kept) * ahead
+        last_x0, last_h = x0, h
+    return x
 
 
 def shifted_times(steps: int, shift: float = 1.0) -> Float[Tensor, " times"]:
-    """Times from 1 to 0: evenly spaced, then moved towards the noise by t -> s t / (1 + (s - 1) t)."""
+    """Times of a flow from 1 to 0: even steps, moved towards the noise by t -> s t / (1 + (s - 1) t).
+
+    Esser et al. 2024, eq. 23. Raises `ValueError` unless steps is a positive integer and shift a
+    positive, finite number.
+    """
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps must be a positive integer, got {steps!r}")
-    if not shift > 0:
-        raise ValueError(f"shift must be positive, got {shift!r}")
-    t = torch.linspace(1, 0, steps + 1)
-    return shift * t / (1 + (shift - 1) * t)
+    if not 0 < shift < float("inf"):
+        raise ValueError(f"shift must be positive and finite, got {shift!r}")
+    # In 32 bits the first time could be rounded to just above 1.
+    t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    return (shift * t / (1 + (shift - 1) * t)).float()
 
 
 @torch.no_grad()
 def sample_euler(
+    process: RectifiedFlow,
     predict: Predict,
     noise: Float[Tensor, "B ..."],
     times: Float[Tensor, " times"],
-    callback: Callable[[int, Tensor, Tensor], None] | None = None,
+    generator: torch.Generator | None = None,
+    callback: Callback | None = None,
 ) -> Float[Tensor, "B ..."]:
-    """Follow the velocity field from noise at t = 1 to data at t = 0 in straight steps.
+    """Follow the velocity field from noise at times[0] to times[-1] in straight steps.
 
-    `predict(x, t)` gives the velocity. `callback(step, x, x0)` sees each point and the clean
-    clip that it implies.
+    `times` fall strictly within [0, 1] (`ValueError`). Nothing is drawn: `generator` is there so
+    that samplers can stand in for each other.
     """
     x = noise
-    for step, (t, after) in enumerate(pairwise(times)):
-        now = t.to(x).expand(len(x))
-        u = predict(x, now)
+    for step, (t, after) in enumerate(_intervals(times)):
+        u = _velocity(process, predict, x, t)
         if callback is not None:
-            callback(step, x, x - t.to(x) * u)
-        x = x + (after - t).to(x) * u
+            callback(step, x, x - t * u)
+        x = x + (after - t) * u
     return x
+
+
+@torch.no_grad()
+def sample_heun(
+    process: RectifiedFlow,
+    predict: Predict,
+    noise: Float[Tensor, "B ..."],
+    times: Float[Tensor, " times"],
+    generator: torch.Generator | None = None,
+    callback: Callback | None = None,
+) -> Float[Tensor, "B ..."]:
+    """Follow the velocity field with the mean of the velocities at both ends of a step.
+
+    Second order, two calls a step (Karras et al. 2022, algorithm 1). A step to t = 0 is Euler's:
+    at t = 0 a predicted x0 implies no velocity. Arguments and errors as in `sample_euler`.
+    """
+    x = noise
+    for step, (t, after) in enumerate(_intervals(times)):
+        u = _velocity(process, predict, x, t)
+        if callback is not None:
+            callback(step, x, x - t * u)
+        if after > 0:
+            u = (u + _velocity(process, predict, x + (after - t) * u, after)) / 2
+        x = x + (after - t) * u
+    return x
+
+
+def _intervals(times: Tensor) -> list[tuple[float, float]]:
+    """The steps (t, next t) between falling times in [0, 1]."""
+    values = times.tolist() if times.ndim == 1 else []
+    intervals = list(pairwise(values))
+    if not intervals or not (values[0] <= 1 and values[-1] >= 0 and all(a > b for a, b in intervals)):
+        raise ValueError(f"times must be at least two falling numbers in [0, 1], got {times}")
+    return intervals
+
+
+def _velocity(process: RectifiedFlow, predict: Predict, x: Tensor, t: float) -> Tensor:
+    """The velocity at one time for the whole batch."""
+    # Half precision would round times to a coarse grid.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    now = torch.full((len(x),), t, dtype=dtype, device=x.device)
+    return process.to_velocity(predict(x, now), x, now)
+
+
+def _levels(process: GaussianDiffusion) -> list[float]:
+    """alpha_bar at each timestep, and at index -1 that of the clean clip."""
+    return [*process.alpha_bar.tolist(), 1.0]
+
+
+def _pairs(process: GaussianDiffusion, timesteps: Tensor) -> list[tuple[int, int]]:
+    """The steps (t, previous t) down to the clean clip at -1."""
+    pairs = list(pairwise([*timesteps.tolist(), -1])) if timesteps.ndim == 1 else []
+    whole = timesteps.dtype == torch.int64
+    if not (whole and pairs and pairs[0][0] < process.steps and all(t > previous for t, previous in pairs)):
+        raise ValueError(
+            f"timesteps must be falling int64 numbers in 0 ... {process.steps - 1}, got {timesteps}"
+        )
+    return pairs
+
+
+def _predicted_x0(
+    process: GaussianDiffusion, predict: Predict, x: Tensor, t: int, clip: float | None
+) -> Tensor:
+    """The clean clip predicted at one timestep for the whole batch."""
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip must be positive or None, got {clip!r}")
+    now = _full(x, t)
+    x0 = process.to_x0(predict(x, now), x, now)
+    return x0 if clip is None else x0.clamp(-clip, clip)
+
+
+def _full(x: Tensor, t: int) -> Tensor:
+    return torch.full((len(x),), t, device=x.device)
+
+
+def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Noise like x. Drawn on the generator's device, so that a seed gives the same noise everywhere."""
+    device = x.device if generator is None else generator.device
+    return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)

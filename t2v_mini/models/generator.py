@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from t2v_mini.configs import ModelConfig
-from t2v_mini.data.tokenizer import VOCABULARY_SIZE, tokenize
+from t2v_mini.data.tokenizer import tokenize
 from t2v_mini.layers.conditioning import TextCondition
 from t2v_mini.models.dit import VideoDiT
 from t2v_mini.models.text import TextEncoder
@@ -16,7 +16,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.text = TextEncoder(VOCABULARY_SIZE, config.text_width, config.text_heads, config.text_depth)
+        self.text = TextEncoder(config.text_width, config.text_heads, config.text_depth, config.text_context)
         self.denoiser = VideoDiT(config)
 
     def encode(self, captions: list[str]) -> TextCondition:

@@ -1,32 +1,46 @@
-"""The text encoder that is trained together with its denoiser."""
+"""The text encoder that is trained together with its denoiser: open_clip's text Transformer."""
 
-import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from t2v_mini.data.tokenizer import PAD
+from t2v_mini.data.tokenizer import PAD, VOCABULARY_SIZE
 from t2v_mini.layers.conditioning import TextCondition
-from t2v_mini.layers.embeddings import sinusoidal
 
 
 class TextEncoder(nn.Module):
-    """A small pre-norm Transformer over word tokens."""
+    """CLIP's text Transformer over word tokens (Radford et al. 2021), built by open_clip.
 
-    def __init__(self, vocabulary: int, width: int, heads: int, depth: int) -> None:
+    Unlike CLIP's own it is not causal: each word may look at the words after it, and none at padding.
+    `pooled` is the projected vector of the end token.
+    Raises `ImportError` where open_clip is not installed.
+    """
+
+    def __init__(self, width: int, heads: int, depth: int, context: int) -> None:
         super().__init__()
-        self.embed = nn.Embedding(vocabulary, width, padding_idx=PAD)
-        nn.init.normal_(self.embed.weight, std=0.5)
-        layer = nn.TransformerEncoderLayer(
-            width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        # Importing open_clip takes seconds, so it happens where a tower is built.
+        try:
+            from open_clip.transformer import TextTransformer
+        except ImportError as error:
+            raise ImportError(
+                f"the text encoder needs open_clip: pip install open_clip_torch ({error})"
+            ) from error
+        self.context = context
+        self.tower = TextTransformer(
+            context_length=context,
+            vocab_size=VOCABULARY_SIZE,
+            width=width,
+            heads=heads,
+            layers=depth,
+            output_dim=width,
+            no_causal_mask=True,
+            use_pad_mask=True,
+            pad_id=PAD,
+            output_tokens=True,
         )
-        self.blocks = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(width)
 
     def forward(self, ids: Int[Tensor, "B L"]) -> TextCondition:
-        """Encode token ids; padding is masked everywhere, also in the mean that makes `pooled`."""
-        mask = ids != PAD
-        positions = torch.arange(ids.shape[1], device=ids.device, dtype=torch.float32)
-        x = self.embed(ids) + sinusoidal(positions, self.embed.embedding_dim, period=100.0)
-        x = self.norm(self.blocks(x, src_key_padding_mask=~mask))
-        weight = mask[..., None].to(x.dtype)
-        return TextCondition(x, mask, (x * weight).sum(1) / weight.sum(1).clamp_min(1))
+        """Encode token ids; `ValueError` for rows longer than the context."""
+        if ids.shape[1] > self.context:
+            raise ValueError(f"ids must hold at most {self.context} tokens a caption, got {ids.shape[1]}")
+        pooled, tokens = self.tower(ids)
+        return TextCondition(tokens, ids != PAD, pooled)

@@ -16,6 +16,7 @@ from t2v_mini.models.generator import Generator
 from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
 from t2v_mini.training.ema import EMA
 from t2v_mini.training.learning_rate import trapezoid
+from t2v_mini.training.optimizer import Optimizers
 
 
 class Trainer:
@@ -34,15 +35,7 @@ class Trainer:
         if config.train.compile:
             self.model.denoiser.compile()
         self.process = RectifiedFlow(mean=config.train.time_mean)
-        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
-        others = [p for p in self.model.parameters() if p.ndim < 2]
-        groups = [
-            {"params": decayed, "weight_decay": config.train.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=config.train.learning_rate, betas=(0.9, 0.99), fused=True
-        )
+        self.optimizers = Optimizers(self.model, config.train)
         self.ema = EMA(self.model, config.train.ema)
         self.step, self.seconds = 0, 0.0
         self.losses: list[float] = []
@@ -61,14 +54,10 @@ class Trainer:
         t = self.process.draw_times(len(x0), rng).to(self.device)
         dropped = (torch.rand(len(x0), generator=rng) < settings.drop_text).tolist()
         captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
-        factor = trapezoid(step, settings.steps, settings.warmup, settings.cooldown)
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * factor
-        self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16) if settings.bf16 else nullcontext():
             xt = self.process.corrupt(x0, noise, t)
             predicted = self.model(xt, t, self.model.encode(captions))
-        loss = self.process.loss(predicted.float(), x0, t).mean()
+        loss = self.process.loss(predicted.float(), x0, noise, t).mean()
         if not math.isfinite(loss.item()):
             raise FloatingPointError(
                 f"the loss is {loss.item()} at step {step} (seed {settings.seed}); "
@@ -76,7 +65,7 @@ class Trainer:
             )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        self.optimizer.step()
+        self.optimizers.step(trapezoid(step, settings.steps, settings.warmup, settings.cooldown))
         self.ema.update(self.model)
         self.step += 1
         return loss.item()
@@ -114,10 +103,10 @@ class Trainer:
 
     def save(self) -> None:
         """Write the whole training state, atomically."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"ema.{name}": value for name, value in self.ema.state.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors |= {f"optimizer.{name}": value for name, value in self.optimizers.state_tensors().items()}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         save_checkpoint(self.checkpoint, tensors, {**self.record(), "ema_updates": self.ema.updates})
 
@@ -128,13 +117,7 @@ class Trainer:
             raise ValueError(f"{self.checkpoint} belongs to another configuration than {self.config.name!r}")
         self.model.load_state_dict(_part(tensors, "model."))
         self.ema.load(_part(tensors, "ema."), record["ema_updates"])
-        states: dict[int, dict] = {}
-        for name, value in _part(tensors, "optimizer.").items():
-            index, key = name.split(".")
-            states.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict(
-            {"state": states, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
+        self.optimizers.load_state_tensors(_part(tensors, "optimizer."))
         self.step, self.seconds, self.losses = record["step"], record["seconds"], tensors["losses"].tolist()
 
 
