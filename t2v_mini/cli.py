@@ -154,6 +154,8 @@ class Train:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value}")
+        if self.watch_every < 0:
+            raise ValueError(f"watch_every must be an integer >= 0, got {self.watch_every}")
         if self.steps is not None:
             config = replace(config, train=replace(config.train, steps=self.steps))
         if self.folder.exists() and not (self.folder.is_dir() and os.access(self.folder, os.W_OK)):

@@ -1,15 +1,17 @@
 """The command line: exit codes, one line for bad input, nothing half-written."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from t2v_mini.cli import main
-from t2v_mini.configs import Config, DataConfig, ModelConfig
+from t2v_mini.configs import CONFIGS, Config, DataConfig, ModelConfig, TrainConfig
 from t2v_mini.models.generator import Generator
 from t2v_mini.pipeline import TextToVideo, evaluate, shipped_weights
-from t2v_mini.training.checkpoint import save_checkpoint
+from t2v_mini.training.checkpoint import read_record, save_checkpoint
+from t2v_mini.training.trainer import Trainer
 from t2v_mini.world import CaptionError, parse, render, scene_for
 
 TINY = Config(
@@ -106,6 +108,22 @@ def test_world_and_judge(capsys, tmp_path, suffix):
     assert code == 1 and not json.loads(out)["correct"]
 
 
+def test_train_and_resume_end_in_weights_that_generate(capsys, tmp_path, monkeypatch):
+    config = replace(TINY, train=TrainConfig(steps=4, batch=4, warmup=1, bf16=False, compile=False))
+    monkeypatch.setitem(CONFIGS, "tiny", config)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    arguments = ("train", "--config", "tiny", "--watch-every", 0)
+    assert run(capsys, *arguments, "--folder", whole)[0] == 0
+    Trainer(config, stopped).train(stop_at=2, progress=False)
+    code, _, err = run(capsys, *arguments, "--folder", stopped)
+    assert code == 2 and "--resume goes on with it" in err
+    assert run(capsys, *arguments, "--folder", stopped, "--resume")[0] == 0
+    records = [read_record(folder / "tiny.safetensors") for folder in (whole, stopped)]
+    assert records[0]["step"] == 4 and records[0]["hash"] == records[1]["hash"]
+    code, text, _ = run(capsys, "generate", "a red circle", "--weights", whole / "tiny.safetensors")
+    assert code == 0 and "a red circle" in text
+
+
 def test_info(capsys):
     code, text, _ = run(capsys, "info", "--json")
     found = json.loads(text)
@@ -136,6 +154,13 @@ BAD = [
     (("generate", "a red circle", "--weights", "tiny.safetensors", "--out", "gone/x.gif"), "out must be"),
     (("evaluate", "--weights", "tiny.safetensors", "--level", "3"), "level must be 1"),
     (("evaluate", "--weights", "tiny.safetensors", "--clips", "0"), "clips must be"),
+    (("train", "--config", "nope"), "config must be one of mini"),
+    (("train", "--resume", "--folder", "runs"), "path must be a checkpoint file"),
+    (("train", "--steps", "0"), "steps must be a positive integer, got 0"),
+    (("train", "--save-every", "0"), "save_every must be a positive integer, got 0"),
+    (("train", "--watch-every", "-1"), "watch_every must be an integer >= 0, got -1"),
+    (("train", "--device", "banana"), "device must be one that PyTorch finds here, got 'banana'"),
+    (("train", "--folder", "broken.gif"), "folder must be a folder that can be written to"),
 ]
 
 

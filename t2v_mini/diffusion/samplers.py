@@ -74,7 +74,8 @@ def sample_ddim(
     """Steps over any falling timesteps, the last one to the clean clip.
 
     Song et al. 2021, eq. 12 and 16. `eta` in [0, 1] scales the fresh noise: 0 is a map from
-    noise to clip that draws nothing, 1 is ancestral sampling. `clip` bounds the predicted x0 to [-clip, clip].
+    noise to clip that draws nothing, 1 is ancestral sampling. `clip` bounds the predicted x0 to
+    [-clip, clip].
     Raises `ValueError` for timesteps that do not fall within 0 ... T - 1, an eta outside [0, 1]
     and a clip that is not positive.
     """
