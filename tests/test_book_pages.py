@@ -235,17 +235,21 @@ def test_notation_agrees_with_the_library():
     """The signs and scales that notation.md fixes are those of the code."""
     from t2v_mini.diffusion.flow import RectifiedFlow
     from t2v_mini.diffusion.guidance import guided
+    from t2v_mini.diffusion.process import GaussianDiffusion
     from t2v_mini.diffusion.samplers import shifted_times
 
     generator = torch.Generator().manual_seed(0)
     x0, eps = torch.randn(2, 3, 4, 8, 8, generator=generator), torch.randn(2, 3, 4, 8, 8, generator=generator)
     t = torch.tensor([0.25, 1.0])
-    flow = RectifiedFlow()
+    flow = RectifiedFlow(prediction="velocity")
     xt = flow.corrupt(x0, eps, t)
     assert torch.allclose(xt[0], 0.75 * x0[0] + 0.25 * eps[0]) and torch.allclose(xt[1], eps[1])
-    u = flow.target(x0, eps)
+    u = flow.target(x0, eps, t)
     assert torch.equal(u, eps - x0)
     assert torch.allclose(flow.to_x0(u, xt, t), x0, atol=1e-5)
+    process, step = GaussianDiffusion(prediction="v"), torch.tensor([300, 999])
+    kept = process.alpha_bar[step].view(2, 1, 1, 1, 1)
+    assert torch.allclose(process.target(x0, eps, step), kept.sqrt() * eps - (1 - kept).sqrt() * x0)
     predict = guided(lambda x, t, text: x + text, 10.0, 2.0, 3.0)
     assert predict(torch.zeros(1), t).item() == pytest.approx(2 + 3 * (10 - 2))
     assert shifted_times(2, 3.0)[1].item() == pytest.approx(3 * 0.5 / (1 + 2 * 0.5))
