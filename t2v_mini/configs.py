@@ -45,6 +45,7 @@ class TrainConfig:
     ema: float = 0.998
     drop_text: float = 0.1
     time_mean: float = 0.8
+    prediction: str = "x0"  # or "velocity"
     seed: int = 0
     bf16: bool = True
     compile: bool = True

@@ -34,7 +34,7 @@ class TextToVideo:
 
     def __init__(self, model: Generator, config: Config, record: dict | None = None) -> None:
         self.model, self.config, self.record = model.eval(), config, record or {}
-        self.process = RectifiedFlow(mean=config.train.time_mean)
+        self.process = RectifiedFlow(mean=config.train.time_mean, prediction=config.train.prediction)
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "mini", device: str = "cpu") -> "TextToVideo":

@@ -34,7 +34,7 @@ class Trainer:
         self.model = Generator(config.model).to(self.device)
         if config.train.compile:
             self.model.denoiser.compile()
-        self.process = RectifiedFlow(mean=config.train.time_mean)
+        self.process = RectifiedFlow(mean=config.train.time_mean, prediction=config.train.prediction)
         self.optimizers = Optimizers(self.model, config.train)
         self.ema = EMA(self.model, config.train.ema)
         self.step, self.seconds = 0, 0.0
