@@ -1,4 +1,4 @@
-"""What in the training recipe matters: arms of equal length, three seeds each: `python -m experiments.recipe`.
+"""What matters in the training recipe: arms of equal length, three seeds each: `python -m experiments.recipe`.
 
 Each arm changes one thing. All are judged by one number that favours none of them: the squared error in the
 clean clip, on new clips, averaged over noise levels.
