@@ -4,10 +4,12 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import tyro
 
+from benchmarks.measuring import write_json
 from experiments.results_file import conditions
 from t2v_mini.world import LEVELS, judge_claims, render, sample_scenes
 
@@ -22,6 +24,8 @@ class Arguments:
     """Measurements; the median is reported, beside the extremes."""
     json: bool = False
     """Print one JSON object instead of text."""
+    out: Path | None = None
+    """Also write the JSON object to this file."""
 
 
 def rates(work: Callable[[], object], clips: int, repeats: int) -> dict:
@@ -62,6 +66,8 @@ def measure(arguments: Arguments) -> dict:
 def main(arguments: Arguments) -> None:
     """Print the rows."""
     result = measure(arguments)
+    if arguments.out is not None:
+        write_json(arguments.out, result)
     if arguments.json:
         print(json.dumps(result))
         return

@@ -1,4 +1,4 @@
-"""The denoiser, its text encoder, the process and the sampler."""
+"""The denoiser, its layers and its text encoder."""
 
 import math
 
@@ -8,13 +8,11 @@ import torch.nn.functional as F
 
 from t2v_mini.configs import CONFIGS, Config, ModelConfig, get_config
 from t2v_mini.data.tokenizer import END, PAD, START, VOCABULARY_SIZE, tokenize
-from t2v_mini.diffusion.flow import RectifiedFlow
-from t2v_mini.diffusion.guidance import guided
-from t2v_mini.diffusion.samplers import sample_euler, shifted_times
-from t2v_mini.layers.attention import Attention
+from t2v_mini.layers.attention import Attention, naive_attention
 from t2v_mini.layers.embeddings import sincos_positions, sinusoidal
 from t2v_mini.models.dit import DiTBlock
 from t2v_mini.models.generator import Generator, all_finite, parameter_count
+from t2v_mini.models.text import TextEncoder
 from t2v_mini.world import caption, sample_scenes
 
 SMALL = ModelConfig(width=24, depth=2, heads=2, stem_width=32, text_width=16, text_heads=2, text_depth=1)
@@ -101,6 +99,68 @@ def test_attention_is_scaled_dot_product_attention():
         Attention(24, 5)
 
 
+MASKS = {
+    "no mask": None,
+    "one row a sample": torch.arange(7)[None, None, None] < torch.tensor([7, 4])[:, None, None, None],
+    "one row a query": torch.ones(5, 7).tril(2).bool().expand(2, 1, 5, 7),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_naive_and_fused_attention_agree(mask):
+    """Values and gradients of the written-out equation and of PyTorch's kernel."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8)]
+    upstream = torch.randn(2, 3, 5, 8, generator=generator)
+    values = [torch.randn(shape, generator=generator) for shape in shapes]
+    results = []
+    for attend in (naive_attention, F.scaled_dot_product_attention):
+        q, k, v = leaves = [value.clone().requires_grad_() for value in values]
+        out = attend(q, k, v, MASKS[mask])
+        results.append([out, *torch.autograd.grad(out, leaves, upstream)])
+    for naive, fused in zip(*results, strict=True):
+        assert torch.allclose(naive, fused, rtol=0, atol=1e-5)
+        assert naive.abs().max() > 0.1
+    if mask == "one row a sample":
+        # Nothing reaches a key or a value that no query may look at.
+        assert results[0][2][1, :, 4:].abs().max() == results[0][3][1, :, 4:].abs().max() == 0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("cross", [False, True])
+def test_both_paths_of_a_layer_agree(masked, cross):
+    torch.manual_seed(0)
+    naive = Attention(24, 3, 16 if cross else None, fused=False)
+    fused = Attention(24, 3, 16 if cross else None, fused=True)
+    fused.load_state_dict(naive.state_dict())
+    x, context = torch.randn(2, 7, 24), torch.randn(2, 7, 16) if cross else None
+    mask = torch.arange(7)[None] < torch.tensor([[7], [4]]) if masked else None
+    upstream, results = torch.randn(2, 7, 24), []
+    for layer in (naive, fused):
+        leaf = x.clone().requires_grad_()
+        out = layer(leaf, context, mask)
+        gradients = torch.autograd.grad(out, [leaf, *layer.parameters()], upstream)
+        results.append([out, *gradients])
+    for one, other in zip(*results, strict=True):
+        # A key's bias vanishes in the softmax: its gradient is rounding.
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-5)
+    # What is hidden changes nothing, and without a mask it does.
+    changed, hidden = (context if cross else x).clone(), results[0][0]
+    changed[1, 4:] += 1
+    after = naive(x, changed, mask) if cross else naive(changed, None, mask)
+    same = torch.allclose(after[1, :4], hidden[1, :4], atol=1e-6)
+    assert same == masked and torch.equal(after[0], hidden[0])
+
+
+def test_text_that_is_too_long():
+    """Rows of just the context's length pass; longer ones are refused before open_clip sees them."""
+    encoder = TextEncoder(width=16, heads=2, depth=1, context=6)
+    ids = tokenize(["a red circle"], length=6)
+    assert encoder(ids).tokens.shape == (1, 6, 16)
+    with pytest.raises(ValueError, match="ids must hold at most 6 tokens a caption, got 7"):
+        encoder(tokenize(["a red circle"], length=7))
+
+
 def test_embeddings():
     features = sinusoidal(torch.tensor([0.0, 2.0]), 8)
     assert torch.equal(features[0], torch.tensor([1.0] * 4 + [0.0] * 4))
@@ -126,88 +186,6 @@ def test_tokens():
         tokenize(["a red circle"], length=4)
     with pytest.raises(ValueError, match="captions must be a list of strings"):
         tokenize("a red circle")
-
-
-def test_flow_conversions():
-    flow = RectifiedFlow()
-    x0, noise, t = torch.randn(4, 3, 2), torch.randn(4, 3, 2), torch.tensor([0.1, 0.4, 0.9, 1.0])
-    xt, u = flow.corrupt(x0, noise, t), flow.target(x0, noise)
-    assert torch.allclose(flow.to_x0(u, xt, t), x0, atol=1e-5)
-    assert torch.allclose(flow.velocity(x0, xt, t), u, atol=1e-4)
-    predicted = x0 + 0.1
-    expected = F.mse_loss(flow.velocity(predicted, xt, t), u, reduction="none").mean((1, 2))
-    assert torch.allclose(flow.loss(predicted, x0, t), expected, rtol=1e-4)
-    assert torch.equal(flow.corrupt(x0, noise, torch.zeros(4)), x0)
-    assert torch.equal(flow.corrupt(x0, noise, torch.ones(4)), noise)
-    times = flow.draw_times(20000, torch.Generator().manual_seed(0))
-    assert times.min() > 0 and times.max() < 1
-    assert times.median().item() == pytest.approx(1 / (1 + math.exp(-0.8)), abs=0.01)
-
-
-@pytest.mark.wrong_shapes
-def test_times_of_another_batch():
-    with pytest.raises(ValueError, match="t must hold one time a sample, 4, got shape"):
-        RectifiedFlow().corrupt(torch.zeros(4, 2), torch.zeros(4, 2), torch.zeros(3))
-
-
-def gaussian_velocity(mean, deviation):
-    """Exact velocity E[eps - x0 | xt] when x0 is N(mean, deviation^2) and eps is N(0, 1)."""
-
-    def predict(x, t):
-        t = t[:, None]
-        variance = (1 - t) ** 2 * deviation**2 + t**2
-        residual = x - (1 - t) * mean
-        return t / variance * residual - mean - (1 - t) * deviation**2 / variance * residual
-
-    return predict
-
-
-@pytest.mark.parametrize(("mean", "deviation"), [(3.0, 0.5), (-1.0, 2.0)])
-def test_euler_samples_a_gaussian(mean, deviation):
-    """The exact field carries noise to mean + deviation * noise; Euler's error falls like 1 / steps."""
-    noise = torch.randn(2000, 1, generator=torch.Generator().manual_seed(0))
-    exact = mean + deviation * noise
-    errors = []
-    for steps in (50, 100, 400):
-        found = sample_euler(gaussian_velocity(mean, deviation), noise, shifted_times(steps))
-        errors.append((found - exact).abs().mean().item())
-    assert errors[2] < 0.02
-    assert errors[0] / errors[1] == pytest.approx(2, rel=0.15) and errors[1] / errors[2] == pytest.approx(
-        4, rel=0.15
-    )
-
-
-def test_sampler_calls_back_and_checks():
-    seen = []
-    sample_euler(
-        gaussian_velocity(0.0, 1.0), torch.zeros(2, 1), shifted_times(3), lambda i, x, x0: seen.append(i)
-    )
-    assert seen == [0, 1, 2]
-    times = shifted_times(4, shift=3.0)
-    assert (
-        times[0] == 1 and times[-1] == 0 and times[2].item() == pytest.approx(0.75)
-    )  # 3 * .5 / (1 + 2 * .5)
-    for steps in (0, -1, 2.5):
-        with pytest.raises(ValueError, match="steps must be a positive integer"):
-            shifted_times(steps)
-    with pytest.raises(ValueError, match="shift must be positive"):
-        shifted_times(4, shift=0.0)
-
-
-def test_guidance():
-    calls = []
-
-    def predict(x, t, text):
-        calls.append(text)
-        return torch.full_like(x, {"yes": 3.0, "no": 1.0}[text])
-
-    x, t = torch.zeros(2, 1), torch.zeros(2)
-    assert guided(predict, "yes", "no", 1.0)(x, t)[0] == 3 and calls == ["yes"]
-    assert guided(predict, "yes", "no", 2.0)(x, t)[0] == 5
-    assert guided(predict, "yes", "no", 0.0)(x, t)[0] == 1
-    for scale in (-1.0, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match="guidance must be a finite number >= 0"):
-            guided(predict, "yes", "no", scale)
 
 
 def test_configs():

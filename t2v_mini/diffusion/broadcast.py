@@ -1,6 +1,6 @@
 """Numbers that belong to a sample, and the checks that keep them from meeting the wrong axis."""
 
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -15,6 +15,11 @@ def per_sample(values: Shaped[Tensor, "B"], like: Tensor, name: str = "t") -> Te
             f"{name} must hold one number a sample, shape {tuple(like.shape[:1])}, got {tuple(values.shape)}"
         )
     return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def mean_per_sample(values: Float[Tensor, "B ..."]) -> Float[Tensor, "B"]:
+    """The mean over all axes but the first; a sample may also be a single number."""
+    return values.reshape(len(values), -1).mean(1)
 
 
 def check_same_shape(name: str, value: Tensor, like_name: str, like: Tensor) -> None:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from t2v_mini.diffusion.broadcast import check_same_shape, per_sample
+from t2v_mini.diffusion.broadcast import check_same_shape, mean_per_sample, per_sample
 
 PREDICTIONS = ("x0", "velocity")
 
@@ -91,7 +91,7 @@ class RectifiedFlow:
         bounded by 1 / `least_t`^2.
         """
         check_same_shape("prediction", prediction, "x0", x0)
-        error = (prediction - self.target(x0, noise, t)).square().flatten(1).mean(1)
+        error = mean_per_sample((prediction - self.target(x0, noise, t)).square())
         return error if self.prediction == "velocity" else error / t.clamp_min(self.least_t).square()
 
     def draw_times(self, count: int, generator: torch.Generator) -> Float[Tensor, " count"]:

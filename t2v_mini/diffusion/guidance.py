@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from t2v_mini.diffusion.broadcast import per_sample
+
 
 def guided(
     predict: Callable[[Tensor, Tensor, object], Tensor],
@@ -43,9 +45,8 @@ def rescaled(
 
     Lin et al. 2023, section 3.4; `rescale` in [0, 1] is the share of the way.
     """
-    axes = tuple(range(1, prediction.ndim))
-    wide = prediction.std(axes, correction=0, keepdim=True)
-    ratio = with_text.std(axes, correction=0, keepdim=True) / wide
+    # One row a sample, so that a sample may also be a single number.
+    wide, narrow = (z.reshape(len(z), -1).std(1, correction=0) for z in (prediction, with_text))
     # A constant prediction has no spread to correct.
-    ratio = torch.where(wide > 0, ratio, 1.0)
-    return prediction * (rescale * ratio + 1 - rescale)
+    ratio = torch.where(wide > 0, narrow / wide, 1.0)
+    return prediction * (rescale * per_sample(ratio, prediction) + 1 - rescale)

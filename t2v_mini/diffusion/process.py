@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from t2v_mini.diffusion.broadcast import check_same_shape, per_sample
+from t2v_mini.diffusion.broadcast import check_same_shape, mean_per_sample, per_sample
 from t2v_mini.diffusion.schedules import alpha_bar_of, make_betas
 
 PREDICTIONS = ("epsilon", "x0", "v")
@@ -152,7 +152,7 @@ class GaussianDiffusion(nn.Module):
         SNR for epsilon, over SNR + 1 for v (Hang et al. 2023).
         """
         check_same_shape("prediction", prediction, "x0", x0)
-        error = (prediction - self.target(x0, noise, t)).square().flatten(1).mean(1)
+        error = mean_per_sample((prediction - self.target(x0, noise, t)).square())
         if self.weighting == "uniform":
             return error
         snr = self.snr(t)

@@ -1,0 +1,154 @@
+"""The benchmarks measure what they say, on sizes that take seconds."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from benchmarks import contestants, sampling, world
+from benchmarks.attention import attention_rows, fused_wins_from
+from benchmarks.contestants import OURS, UNET, WAN, Contestant, Missing, text_condition
+from benchmarks.measuring import fair_clock, interleaved, write_json
+from benchmarks.sampling import TRAINER, step_rows
+from t2v_mini.configs import Config, DataConfig, ModelConfig, TrainConfig, get_config
+
+# As many parameters as the smallest Unet3D has.
+TINY = Config(
+    "tiny",
+    model=ModelConfig(width=96, depth=5, heads=2, stem_width=96, text_width=16, text_heads=2, text_depth=1),
+    data=DataConfig(frames=8, height=16, width=16),
+    train=TrainConfig(steps=6, batch=2, warmup=2),
+)
+
+
+def test_works_take_turns_after_a_warm_up():
+    calls = []
+    found = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
+    assert "".join(calls) == "ab" + 3 * "ab"
+    for times in found.values():
+        assert 0 <= times["least"] <= times["seconds"] <= times["most"]
+
+
+def test_the_clock_is_the_wall_where_several_threads_add_up(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert fair_clock() == "cpu_seconds"
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert fair_clock() == "seconds"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rows_of_steps_say_what_was_compared(dtype):
+    rows = step_rows(TINY, 2, dtype, False, 1, unet_clips=1)
+    measured = [row for row in rows if "seconds" in row]
+    for group in ("training step", "sampling step"):
+        names = [row["name"] for row in rows if row["group"] == group]
+        assert names == [OURS, WAN, UNET] + [TRAINER] * (group == "training step")
+    for row in rows:
+        assert (row["batch"], row["dtype"], row["compile"]) == (2, dtype, False)
+        assert row["threads"] == torch.get_num_threads()
+    for row in measured:
+        assert 0 < row["least"] <= row["seconds"] <= row["most"]
+        assert row["configuration"] and row["parameters"] > 0
+        mine = next(r for r in rows if r["name"] == OURS and r["group"] == row["group"])
+        if row["name"] in (WAN, UNET):
+            assert row["ratio"] == mine[row["clock"]] / row[row["clock"]]
+            assert ("the peer wins" in row["verdict"]) == (row["ratio"] > 1)
+            if "trainer_ratio" in row:
+                assert ("the peer wins" in row["trainer_verdict"]) == (row["trainer_ratio"] > 1)
+            assert ("trainer_ratio" in row) == (row["group"] == "training step")
+            assert 0.75 <= row["parameters"] / mine["parameters"] <= 1.25
+        assert row["clips_measured"] == (1 if row["name"] == UNET else 2)
+        assert row["tokens"] == (8 * 16 * 16 if row["name"] == UNET else 16)
+        assert sampling._line(row)
+
+
+@pytest.mark.parametrize("peer", [contestants.wan, contestants.unet])
+def test_peers_of_the_mini_configuration_have_its_size(peer):
+    config = get_config("mini")
+    mine = contestants.ours(config)
+    other = peer(config, mine.parameters)
+    if isinstance(other, Missing):
+        pytest.skip(other.reason)
+    assert 0.75 <= other.parameters / mine.parameters <= 1.25
+    if peer is contestants.wan:
+        assert other.tokens == mine.tokens == 64
+
+
+def test_tokens_are_those_that_the_transformers_see():
+    mine = contestants.ours(TINY)
+    found = {}
+    others = [mine, contestants.wan(TINY, mine.parameters)]
+    for contestant in [other for other in others if isinstance(other, Contestant)]:
+        contestant.model.blocks[0].register_forward_pre_hook(
+            lambda _, args, name=contestant.name: found.update({name: args[0].shape[1]})
+        )
+        x, text = torch.randn(2, 3, 8, 16, 16), text_condition(2, 16)
+        assert contestant.call(contestant.model, x, torch.rand(2), text).shape == x.shape
+        assert found[contestant.name] == contestant.tokens == 16
+
+
+def test_a_missing_peer_is_a_row_not_a_crash(monkeypatch):
+    # None makes an import fail.
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    monkeypatch.setitem(sys.modules, "video_diffusion_pytorch", None)
+    rows = step_rows(TINY, 2, "float32", False, 1)
+    for row in rows:
+        if row["name"] in (WAN, UNET):
+            assert row["verdict"].startswith("not installed: pip install ")
+            assert "seconds" not in row
+            assert row["verdict"] in sampling._line(row)
+
+
+def test_parts_of_a_batch_are_the_batch():
+    torch.manual_seed(0)
+    inputs = (torch.randn(6, 3, 8, 16, 16), torch.rand(6), text_condition(6, 16))
+    mine = contestants.ours(TINY)
+    whole = sampling._parts(mine, inputs)
+    mine.micro_batch = 4
+    parts = sampling._parts(mine, inputs)
+    assert [len(x) for x, _, _ in whole] == [6]
+    assert [len(x) for x, _, _ in parts] == [4, 2]
+    for i, joined in enumerate(inputs[:2]):
+        assert torch.equal(torch.cat([part[i] for part in parts]), joined)
+    assert torch.equal(torch.cat([part[2].mask for part in parts]), inputs[2].mask)
+
+
+def test_rows_of_attention_cover_dtypes_passes_and_masks():
+    rows = attention_rows(2, 2, 8, [(4, 3, True), (4, 4, False), (8, 8, False)], ["float32", "bfloat16"], 1)
+    assert len(rows) == 3 * 2 * 2
+    for row in rows:
+        assert row["ratio"] == row["written_out"][row["clock"]] / row["fused"][row["clock"]]
+        assert row["verdict"].startswith("fused" if row["ratio"] > 1 else "written out")
+        assert sampling._line(row)
+    assert set(fused_wins_from(rows)) == {
+        f"{dtype}, {kind}"
+        for dtype in ("float32", "bfloat16")
+        for kind in ("forward", "forward and backward")
+    }
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"), [([2, 2, 2], 64), ([2, 0.5, 2], 256), ([2, 2, 0.5], None), ([0.5, 2, 2], 128)]
+)
+def test_fused_wins_from_the_length_after_which_it_never_loses(ratios, expected):
+    row = {"group": "attention", "masked": False, "dtype": "float32", "pass": "forward"}
+    rows = [row | {"keys": keys, "ratio": ratio} for keys, ratio in zip((64, 128, 256), ratios, strict=True)]
+    assert fused_wins_from(rows) == {"float32, forward": expected}
+
+
+def test_an_unknown_dtype_is_refused():
+    with pytest.raises(ValueError, match="dtypes must be float32 or bfloat16, got float16"):
+        sampling.measure(sampling.Arguments(dtypes=("float16",)))
+
+
+@pytest.mark.parametrize("module", [sampling, world])
+def test_results_are_written_as_printed(module, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(module, "measure", lambda arguments: {"unit": "clips a second", "rows": []})
+    path = tmp_path / "results" / "found.json"
+    module.main(module.Arguments(json=True, out=path))
+    assert json.loads(path.read_text()) == json.loads(capsys.readouterr().out)
+    assert list(path.parent.iterdir()) == [path]
+    with pytest.raises(TypeError):
+        write_json(path, {"not": object()})
+    assert json.loads(path.read_text())["unit"] == "clips a second"
