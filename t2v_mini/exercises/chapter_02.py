@@ -39,7 +39,10 @@ def check_corrupt(corrupt) -> None:
         try:
             found = corrupt(x0, noise, t, alpha_bar)
         except RuntimeError as error:
-            raise Wrong(f"it fails for a batch of shape {shape}: {str(error).splitlines()[0]}") from None
+            raise Wrong(
+                f"it fails for a batch of shape {shape}: the factors need the shape (B, 1, ..., 1). "
+                f"PyTorch says: {str(error).splitlines()[0]}"
+            ) from None
         found = _tensor("the result", found, shape)
         if not torch.equal(x0, before):
             raise Wrong("you changed x0 itself. Make a new tensor.")
@@ -65,7 +68,7 @@ def check_corrupt(corrupt) -> None:
     id="2.2",
     title="Everything from v",
     difficulty=1,
-    minutes=10,
+    minutes=5,
     hint="Write xt and v as two equations in x0 and eps. Multiply one by the root of alpha_bar, the other "
     "by the root of 1 - alpha_bar, and add or subtract: the squares of the roots sum to 1.",
 )
@@ -85,6 +88,8 @@ def check_from_v(from_v) -> None:
             raise Wrong("x0 comes first, then eps.")
         if _close(clean, signal * xt + sigma * v) or _close(clean, -x0):
             raise Wrong("a sign is wrong in x0: v holds minus the root of 1 - alpha_bar times x0.")
+        if _close(clean, kept * xt - (1 - kept) * v):
+            raise Wrong("the factors are the square roots of alpha_bar and 1 - alpha_bar.")
         if not _close(clean, x0):
             raise Wrong("x0 is wrong: putting it back into the definition of v does not give v.")
         if _close(noise, sigma * xt - signal * v):
@@ -97,7 +102,7 @@ def check_from_v(from_v) -> None:
     id="2.3",
     title="Which steps?",
     difficulty=2,
-    minutes=10,
+    minutes=15,
     hint="Compute each time from its number i, not from the time before. With integers, "
     "T * (count - i) // count falls from T to T / count. What is left to subtract?",
 )
@@ -130,7 +135,7 @@ def check_trailing(trailing) -> None:
     id="2.4",
     title="One step of DDIM",
     difficulty=2,
-    minutes=15,
+    minutes=10,
     hint="First find the noise eps that makes x out of x0. Then sigma squared. How much room does it leave, "
     "so that old and fresh noise have the variance 1 - before together?",
 )
@@ -143,9 +148,10 @@ def check_ddim_step(ddim_step) -> None:
             found = ddim_step(x, x0, now, before, eta, z)
         except TypeError as error:
             raise Wrong(f"for eta = {eta} it fails: {error}") from None
-        if isinstance(found, torch.Tensor) and torch.isnan(found).any():
+        if isinstance(found, torch.Tensor) and (found.is_complex() or torch.isnan(found).any()):
             raise Wrong(
-                f"for eta = {eta} the result is not a number: your sigma^2 leaves no room for the old noise."
+                f"for eta = {eta} the result is not a number: your sigma^2 is larger than "
+                "1 - before, which leaves no room for the old noise."
             )
         found = _tensor("the result", found, (50,))
         eps = (x - now**0.5 * x0) / (1 - now) ** 0.5
@@ -159,7 +165,8 @@ def check_ddim_step(ddim_step) -> None:
             if _close(found, before**0.5 * x0 + (1 - before) ** 0.5 * z):
                 raise Wrong("with eta = 0 nothing is drawn: use the noise that is in x, not z.")
             raise Wrong(
-                "already with eta = 0 the step is wrong: x0 and eps need the factors of the new time."
+                "already with eta = 0 the step is wrong: take eps out of x with the factors of the old time "
+                "(now), then build the result with those of the new time (before)."
             )
         if _close(found, before**0.5 * x0 + (1 - before) ** 0.5 * eps + variance**0.5 * z):
             raise Wrong("you add fresh noise, but you do not take away old noise to make room for it.")
@@ -198,6 +205,12 @@ def check_best_x0(best_x0) -> None:
             raise Wrong("a Gaussian's exponent has a factor 1/2.")
         if _close(found, (-squares.sqrt() / (2 * sigma**2)).softmax(1) @ data):
             raise Wrong("a Gaussian's exponent holds the square of the distance.")
+        if _close(found, (-squares / (2 * sigma**2)).softmax(0) @ data):
+            raise Wrong(
+                "the weights of the N data points must sum to 1 for each sample: the softmax is over N."
+            )
+        if _close(found, (-squares / (2 * 5 * sigma**2)).softmax(1) @ data):
+            raise Wrong("the squared distance is a sum over the D numbers, not their mean.")
         plain = torch.cdist(xt, data) ** 2
         if _close(found, (-plain / (2 * sigma**2)).softmax(1) @ data):
             raise Wrong("compare xt with signal * data: the clean points were shrunk before noise was added.")

@@ -5,8 +5,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-# On a CPU the fused kernel saves memory, not time: with bf16 and a few dozen keys, its backward pass took
-# four times as long as the written-out one (measured by `python -m benchmarks.sampling`).
+# On a CPU the fused kernel is slow in bf16: with a few dozen keys, forward and backward took six times as
+# long as written out. In float32 it wins from about 128 keys on (benchmarks/results/sampling.json).
 FUSED_FROM_KEYS = 256
 
 

@@ -10,7 +10,7 @@ OUTER = ("token_embedding", "positional_embedding", "denoiser.embed.0", "denoise
 
 
 class Optimizers:
-    """AdamW (Loshchilov & Hutter 2019) and Muon (Jordan 2024), stepped as one.
+    """AdamW (Loshchilov & Hutter 2019) and Muon (Jordan et al. 2024), stepped as one.
 
     Muon orthogonalises the momentum of a matrix, so that all its directions learn at the same
     pace; its rate is scaled to AdamW's typical update (Liu et al. 2025).

@@ -145,6 +145,7 @@ WRONG = {
         ("swapped", _v(swap=True), "x0 comes first"),
         ("divides by 0", _v(divide="x0"), "Do not divide"),
         ("only x0", lambda v, xt, kept: kept**0.5 * xt - (1 - kept) ** 0.5 * v, "two tensors"),
+        ("no roots", lambda v, xt, kept: (kept * xt - (1 - kept) * v, v), "square roots"),
         ("eps is v", lambda v, xt, kept: (kept**0.5 * xt - (1 - kept) ** 0.5 * v, v), "eps is not"),
     ],
     "2.3": [
@@ -169,7 +170,7 @@ WRONG = {
         ("sigma squared", _ddim(fresh="variance"), "not a variance"),
         ("fresh at eta 0", _ddim(noise="z"), "use the noise that is in x"),
         ("upside down", _ddim(upside_down=True), "not a number"),
-        ("old levels", _ddim(levels="old"), "factors of the new time|must return x0"),
+        ("old levels", _ddim(levels="old"), "factors of the old time|must return x0"),
         ("returns x0", lambda x, x0, now, before, eta, z: x0, "already with eta = 0"),
     ],
     "2.5": [
@@ -179,6 +180,12 @@ WRONG = {
         ("no square", _weigh(power=1), "square of the distance"),
         ("not shrunk", _weigh(shrink=False), "shrunk"),
         ("overflow", _weigh(stable=False), "run out of range"),
+        (
+            "other axis",
+            lambda x, d, a, s: (-(torch.cdist(x, a * d) ** 2) / (2 * s**2)).softmax(0) @ d,
+            "over N",
+        ),
+        ("mean over D", _weigh(factor=10.0), "not their mean"),
         ("scaled", lambda x, d, a, s: x / a, "not the mean of x0"),
     ],
 }
