@@ -30,6 +30,17 @@ def test_corrupt_is_add_noise(schedule):
     assert torch.allclose(process.target(x0, noise, TIMES), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_corrupt_is_add_noise_to_the_last_bit(schedule, dtype):
+    """On one table of alpha_bar, at every timestep."""
+    process, scheduler = GaussianDiffusion(make_betas(schedule), "v"), DDPMScheduler()
+    scheduler.alphas_cumprod = process.alpha_bar
+    x0, noise, t = video(0, dtype, 1000), video(1, dtype, 1000), torch.arange(1000)
+    assert torch.equal(process.corrupt(x0, noise, t), scheduler.add_noise(x0, noise, t))
+    assert torch.equal(process.target(x0, noise, t), scheduler.get_velocity(x0, noise, t))
+
+
 def test_each_sample_of_a_video_has_its_own_time():
     """B = C = 4: a t that meets the channels instead gives no error, only the wrong clips."""
     process = GaussianDiffusion()

@@ -202,3 +202,21 @@ def test_order_of_convergence_of_a_flow(sampler, order, prediction):
     rates = [math.log2(a / b) for a, b in pairwise(errors)]
     assert rates[-1] == pytest.approx(order, abs=0.2), (errors, rates)
     assert errors[-1] < {1: 0.02, 2: 0.001}[order]
+
+
+@pytest.mark.parametrize("steps", [10, 20, 50])
+def test_second_order_pays_at_equal_steps(steps):
+    """Against the exact ODE, and with the whole way to the clean clip: at most half the error."""
+    noise, flow = white_noise(200), RectifiedFlow()
+    process = GaussianDiffusion(rescale_zero_terminal_snr(BETAS), "v")
+    # Both start from noise alone, so both should end at the same clips.
+    exact = gaussian_flow(noise, NIL, ONE, to=(ONE, NIL))
+
+    def error(x):
+        return (x - exact).square().mean().sqrt().item()
+
+    predict, times = flow_predictor(flow, gaussian_denoiser), shifted_times(steps)
+    euler, heun = (error(sample(flow, predict, noise, times)) for sample in (sample_euler, sample_heun))
+    predict, times = gaussian_predictor(process, gaussian_denoiser), spaced_timesteps(250, steps)
+    first, second = (error(s(process, predict, noise, times)) for s in (sample_ddim, sample_dpm_solver_pp))
+    assert heun < euler / 2 and second < first / 2, (euler, heun, first, second)
