@@ -1,14 +1,10 @@
-"""Fair timing of several pieces of work in one run, and the file that keeps the result."""
+"""Fair timing of several pieces of work in one run."""
 
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-
-from t2v_mini.files import atomic_path
 
 
 def interleaved(works: dict[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, dict]:
@@ -42,11 +38,3 @@ def interleaved(works: dict[str, Callable[[], object]], repeats: int, warm_up: i
 def fair_clock() -> str:
     """The time that ratios are made of: on one thread, the one that a busy core does not lengthen."""
     return "cpu_seconds" if torch.get_num_threads() == 1 else "seconds"
-
-
-def write_json(path: str | Path, result: dict) -> None:
-    """Write a result whole, or not at all; the folder is made where it is missing."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from benchmarks.attention import attention_rows, fused_wins_from
 from benchmarks.contestants import OURS, WORDS, Contestant, Missing, ours, text_condition, unet, wan
-from benchmarks.measuring import fair_clock, interleaved, write_json
-from experiments.results_file import conditions
+from benchmarks.measuring import fair_clock, interleaved
+from experiments.results_file import conditions, write_json
 from t2v_mini.configs import Config, get_config
 from t2v_mini.data.moving_shapes import training_batch
 from t2v_mini.layers.conditioning import TextCondition

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from benchmarks.measuring import write_json
-from experiments.results_file import conditions
+from experiments.results_file import conditions, write_json
 from t2v_mini.world import LEVELS, judge_claims, render, sample_scenes
 
 

@@ -36,7 +36,13 @@ def _processor() -> str:
 def write_results(name: str, values: dict) -> Path:
     """Write t2v_mini/results/NAME.json with the conditions of the run, atomically."""
     path = RESULTS / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps({**values, "conditions": conditions()}, indent=1) + "\n")
+    write_json(path, {**values, "conditions": conditions()})
     return path
+
+
+def write_json(path: str | Path, values: dict) -> None:
+    """Write values whole, or not at all; the folder is made where it is missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n")

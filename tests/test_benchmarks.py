@@ -9,8 +9,9 @@ import torch
 from benchmarks import contestants, sampling, world
 from benchmarks.attention import attention_rows, fused_wins_from
 from benchmarks.contestants import OURS, UNET, WAN, Contestant, Missing, text_condition
-from benchmarks.measuring import fair_clock, interleaved, write_json
+from benchmarks.measuring import fair_clock, interleaved
 from benchmarks.sampling import TRAINER, step_rows
+from experiments.results_file import write_json
 from t2v_mini.configs import Config, DataConfig, ModelConfig, TrainConfig, get_config
 
 # As many parameters as the smallest Unet3D has.
