@@ -34,12 +34,12 @@ class DataConfig:
 class TrainConfig:
     """How long and how fast to train."""
 
-    steps: int = 4400
+    steps: int = 8000
     batch: int = 64
     learning_rate: float = 1e-3  # of AdamW
     matrix_learning_rate: float = 4e-3  # of Muon, for the matrices inside the networks; 0: AdamW for all
     warmup: int = 50
-    cooldown: float = 0.3  # share of the steps in which the rate falls to zero
+    cooldown: float = 0.5  # share of the steps in which the rate falls to zero
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema: float = 0.998

@@ -56,7 +56,12 @@ class Trainer:
         captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
         with torch.autocast(self.device.type, torch.bfloat16) if settings.bf16 else nullcontext():
             xt = self.process.corrupt(x0, noise, t)
-            predicted = self.model(xt, t, self.model.encode(captions))
+            text = self.model.encode(captions)
+            if settings.compile:
+                # The number of words changes with the batch: said at once, it saves a second compilation.
+                torch._dynamo.mark_dynamic(text.tokens, 1)
+                torch._dynamo.mark_dynamic(text.mask, 1)
+            predicted = self.model(xt, t, text)
         loss = self.process.loss(predicted.float(), x0, noise, t).mean()
         if not math.isfinite(loss.item()):
             raise FloatingPointError(
