@@ -50,7 +50,7 @@ address: $(READY) ## make every link lead to your fork: URL=https://github.com/y
 	$(RUN) -m tools.address $(if $(URL),"$(URL)",--check)
 
 clean: ## remove what was built, and the caches
-	rm -rf _build build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .jupyter_cache
+	rm -rf _build book/_generated book/_assets/clips build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .jupyter_cache
 	find . -path ./$(ENV) -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +
 
 clean-env: ## remove .venv

@@ -2,9 +2,12 @@
 
 import statistics
 import time
+import weakref
 from collections.abc import Callable
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 def interleaved(works: dict[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, dict]:
@@ -38,3 +41,38 @@ def interleaved(works: dict[str, Callable[[], object]], repeats: int, warm_up: i
 def fair_clock() -> str:
     """The time that ratios are made of: on one thread, the one that a busy core does not lengthen."""
     return "cpu_seconds" if torch.get_num_threads() == 1 else "seconds"
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of all tensors that live at once while it is active; `peak` is the most there were.
+
+    What a kernel holds inside itself, and tensors that were there before, do not count.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.peak = 0, 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        # A view or an in-place result shares the storage of an argument.
+        old = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage(), old)
+        return out
+
+    def _count(self, storage: torch.UntypedStorage, old: set[int]) -> None:
+        key = storage._cdata
+        if key in old or key in self._known:
+            return
+        size = storage.nbytes()
+        self._known.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor
 
-from benchmarks.attention import attention_rows, fused_wins_from
 from benchmarks.contestants import OURS, WORDS, Contestant, Missing, ours, text_condition, unet, wan
+from benchmarks.kernels import attention_rows, fused_wins_from
 from benchmarks.measuring import fair_clock, interleaved
 from experiments.results_file import conditions, write_json
 from t2v_mini.configs import Config, get_config

@@ -18,6 +18,29 @@ class ModelConfig:
     text_heads: int = 4
     text_depth: int = 2
     text_context: int = 80  # tokens; the world's longest caption and its two ends take 79
+    denoiser: str = "dit"  # or "unet"
+    attention: str = "joint"  # or "factorized", "axial"
+    positions: str = "sincos"  # or "rotary", "relative", "none"
+    words: bool = True  # cross-attention to the words, beside the pooled vector
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Sizes of a small CLIP for clips: towers for frames and text, and a head along time."""
+
+    image_size: int = 32
+    patch: int = 8
+    width: int = 192
+    depth: int = 3
+    heads: int = 4
+    text_width: int = 128
+    text_heads: int = 4
+    text_depth: int = 2
+    text_context: int = 80
+    embed: int = 128
+    temporal_depth: int = 2
+    temporal_heads: int = 4
+    frames: int = 8  # looked at; of a longer clip, as many are picked evenly
 
 
 @dataclass(frozen=True)
@@ -76,18 +99,45 @@ class Config:
 
     @staticmethod
     def from_dict(values: dict) -> "Config":
-        """The inverse of `to_dict`; an unknown or missing key raises `ValueError`."""
+        """The inverse of `to_dict`; an unknown field or a missing part raises `ValueError`."""
         parts = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig, "sample": SampleConfig}
-        try:
-            built = {key: parts[key](**values[key]) for key in parts}
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"values must hold the fields of a configuration: {error}") from error
+        built = _build(values, parts)
         # JSON has lists only.
         built["model"] = dataclasses.replace(built["model"], patch=tuple(built["model"].patch))
         return Config(values["name"], **built)
 
 
+@dataclass(frozen=True)
+class ContrastiveConfig:
+    """Everything that makes one encoder of clips and captions."""
+
+    name: str
+    model: ClipConfig = field(default_factory=ClipConfig)
+    data: tuple[DataConfig, ...] = (DataConfig(), DataConfig(level=2, frames=16))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1000, batch=128, compile=False))
+
+    def to_dict(self) -> dict:
+        """Plain nested dictionaries, for JSON."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict) -> "ContrastiveConfig":
+        """The inverse of `to_dict`; an unknown field or a missing part raises `ValueError`."""
+        built = _build(values, {"model": ClipConfig, "train": TrainConfig})
+        data = tuple(_build({"data": one}, {"data": DataConfig})["data"] for one in values["data"])
+        return ContrastiveConfig(values["name"], data=data, **built)
+
+
+def _build(values: dict, parts: dict[str, type]) -> dict:
+    """A configuration's parts; a field that an older file lacks takes its default."""
+    try:
+        return {key: part(**values[key]) for key, part in parts.items()}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"values must hold the fields of a configuration: {error}") from error
+
+
 CONFIGS = {"mini": Config("mini")}
+CLIP = ContrastiveConfig("clip")
 
 
 def get_config(name: str) -> Config:

@@ -84,10 +84,10 @@ def setup(seed: int = 0) -> Profile:
     torch.manual_seed(seed)
     # Notebooks that are tested side by side share the cores.
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    cores = _cores()
+    cores = usable_cores()
     torch.set_num_threads(max(1, cores // workers))
     use_style()
-    place = torch.cuda.get_device_name() if name == "gpu" else f"{cores} CPU cores"
+    place = torch.cuda.get_device_name() if name == "gpu" else f"{cores} CPU core{'s' * (cores != 1)}"
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
     print(f"t2v_mini {__version__}, {versions}, {place}, profile {name}, seed {seed}")
     return Profile(name, "cuda" if name == "gpu" else "cpu")
@@ -105,7 +105,7 @@ def load_result(name: str) -> dict:
     return json.loads(path.read_text())
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """The cores that this process may use: fewer than the machine has, in a container."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

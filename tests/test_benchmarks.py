@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from benchmarks import contestants, sampling, world
-from benchmarks.attention import attention_rows, fused_wins_from
 from benchmarks.contestants import OURS, UNET, WAN, Contestant, Missing, text_condition
+from benchmarks.kernels import attention_rows, fused_wins_from
 from benchmarks.measuring import fair_clock, interleaved
 from benchmarks.sampling import TRAINER, step_rows
 from experiments.results_file import write_json

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import t2v_mini
 from t2v_mini.cli import main
 from t2v_mini.configs import CONFIGS, Config, DataConfig, ModelConfig, TrainConfig
 from t2v_mini.models.generator import Generator
@@ -117,11 +118,39 @@ def test_train_and_resume_end_in_weights_that_generate(capsys, tmp_path, monkeyp
     Trainer(config, stopped).train(stop_at=2, progress=False)
     code, _, err = run(capsys, *arguments, "--folder", stopped)
     assert code == 2 and "--resume goes on with it" in err
-    assert run(capsys, *arguments, "--folder", stopped, "--resume")[0] == 0
+    code, _, err = run(capsys, *arguments, "--folder", stopped, "--resume", "--steps", 9)
+    assert code == 2 and "steps must be 4, as this run was started with, got 9" in err
+    code, text, _ = run(capsys, *arguments, "--folder", stopped, "--resume")
+    assert code == 0 and "resumed at step 2 of 4" in text
     records = [read_record(folder / "tiny.safetensors") for folder in (whole, stopped)]
     assert records[0]["step"] == 4 and records[0]["hash"] == records[1]["hash"]
     code, text, _ = run(capsys, "generate", "a red circle", "--weights", whole / "tiny.safetensors")
     assert code == 0 and "a red circle" in text
+
+
+def test_resume_takes_the_length_of_the_stopped_run(capsys, tmp_path, monkeypatch):
+    config = replace(TINY, train=TrainConfig(steps=50, batch=4, warmup=1, bf16=False, compile=False))
+    monkeypatch.setitem(CONFIGS, "tiny", config)
+    Trainer(replace(config, train=replace(config.train, steps=3)), tmp_path).train(stop_at=2, progress=False)
+    arguments = ("train", "--config", "tiny", "--watch-every", 0, "--folder", tmp_path, "--resume")
+    assert run(capsys, *arguments)[0] == 0
+    assert read_record(tmp_path / "tiny.safetensors")["step"] == 3
+
+
+def test_interrupted_training_says_what_is_saved(capsys, tmp_path, monkeypatch):
+    config = replace(TINY, train=TrainConfig(steps=4, batch=4, warmup=1, bf16=False, compile=False))
+    monkeypatch.setitem(CONFIGS, "tiny", config)
+    step = Trainer.train_step
+
+    def interrupted(trainer, batch):
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+        return step(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
+    arguments = ("train", "--config", "tiny", "--watch-every", 0, "--folder", tmp_path, "--save-every", 2)
+    code, _, err = run(capsys, *arguments)
+    assert code == 130 and "stopped at step 3, saved up to step 2; --resume goes on" in err
 
 
 def test_info(capsys):
@@ -138,7 +167,7 @@ BAD = [
     (("world", "a red blue circle", "--out", "x.gif"), "red"),
     (("world", "a " * 200 + "circle", "--out", "x.gif"), "words"),
     (("world", "a red circle", "--out", "x.txt"), "out must end in one of"),
-    (("world", "a red circle", "--out", "nowhere/x.gif"), "folder that can be written"),
+    (("world", "a red circle", "--out", "nowhere/x.gif"), "there is no folder nowhere"),
     (("world", "a red circle", "--out", "x.gif", "--frames", "3"), "frames must be an integer of at least 8"),
     (("world", "a red circle", "--out", "x.gif", "--seed", "-1"), "seed"),
     (("judge", "missing.gif", "a red circle"), "missing.gif"),
@@ -151,11 +180,15 @@ BAD = [
     (("generate", "a red circle", "--weights", "tiny.safetensors", "--steps", "0"), "steps must be"),
     (("generate", "a red circle", "--weights", "tiny.safetensors", "--guidance", "-1"), "guidance must be"),
     (("generate", "a red circle", "--weights", "tiny.safetensors", "--seed", "-3"), "seed must be"),
-    (("generate", "a red circle", "--weights", "tiny.safetensors", "--out", "gone/x.gif"), "out must be"),
+    (
+        ("generate", "a red circle", "--weights", "tiny.safetensors", "--out", "gone/x.gif"),
+        "there is no folder gone",
+    ),
     (("evaluate", "--weights", "tiny.safetensors", "--level", "3"), "level must be 1"),
     (("evaluate", "--weights", "tiny.safetensors", "--clips", "0"), "clips must be"),
     (("train", "--config", "nope"), "config must be one of mini"),
-    (("train", "--resume", "--folder", "runs"), "path must be a checkpoint file"),
+    (("train", "--resume", "--folder", "runs"), "folder must hold a run of 'mini' to resume, got runs"),
+    (("judge", "a red circle", "broken.gif"), "caption must say what the clip shows, got the file name"),
     (("train", "--steps", "0"), "steps must be a positive integer, got 0"),
     (("train", "--save-every", "0"), "save_every must be a positive integer, got 0"),
     (("train", "--watch-every", "-1"), "watch_every must be an integer >= 0, got -1"),
@@ -206,3 +239,19 @@ def test_world_clip_equals_the_renderer(capsys, tmp_path):
     run(capsys, "world", "a red circle moves left", "--out", path, "--size", 192)
     expected = render([scene_for(parse("a red circle moves left"), 0)], 16, 192, 192)[0]
     assert (read_video(path).video - expected).abs().max() < 0.02
+
+
+def test_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == f"t2v-mini {t2v_mini.__version__}\n"
+
+
+def test_help_of_generate_names_every_word_of_its_level(capsys):
+    from t2v_mini.world.palette import COLOR_NAMES
+    from t2v_mini.world.vocabulary import AXIS_DIRECTIONS, SHAPES, SIZES
+
+    with pytest.raises(SystemExit):
+        main(["generate", "--help"])
+    shown = capsys.readouterr().out
+    for word in (*COLOR_NAMES, *SHAPES, *SIZES, *AXIS_DIRECTIONS, "still", "grows", "shrinks", "bounces"):
+        assert word in shown

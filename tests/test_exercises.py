@@ -252,7 +252,7 @@ class NotAFunction:
         (NotAFunction, "your code raised .*KeyError: 'weights'"),
         (lambda: 1, "TypeError: .*takes 0 positional arguments"),
         (lambda x: "text", "AttributeError: 'str' object has no attribute 'shape'"),
-        (3, "cannot work with your answer, a int.* TypeError: 'int' object is not callable"),
+        (3, "pass the function itself, not its result: got a int"),
         ("text", "a str"),
         (torch.zeros(3), "a Tensor"),
     ],

@@ -48,7 +48,7 @@ def test_block_starts_as_identity():
     block = DiTBlock(24, 2, 16)
     x = torch.randn(2, 5, 24)
     text = Generator(SMALL).encode(["a red circle", "a circle moves left"])
-    assert torch.equal(block(x, torch.randn(2, 24), text), x)
+    assert torch.equal(block(x, torch.randn(2, 24), text, (1, 1, 5)), x)
 
 
 def test_padding_changes_nothing(model):

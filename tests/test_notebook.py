@@ -152,7 +152,7 @@ def test_setup_seeds_every_source_of_random_numbers():
 
 
 def test_setup_shares_the_cores_among_workers(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(notebook, "_cores", lambda: 8)
+    monkeypatch.setattr(notebook, "usable_cores", lambda: 8)
     monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "4")
     setup()
     assert torch.get_num_threads() == 2

@@ -15,11 +15,12 @@ INDEX = ROOT / "_build" / "html" / "index.html"
 
 def main() -> int:
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    commands = (
-        [sys.executable, "-m", "tools.landing"],
-        [str(jupyter_book), "build", ".", "--all", "-W", "--keep-going"],
+    steps = (
+        ("generating the landing page's clips", [sys.executable, "-m", "tools.landing"]),
+        ("building the pages", [str(jupyter_book), "build", ".", "--all", "-W", "--keep-going", "-q"]),
     )
-    for command in commands:
+    for number, (what, command) in enumerate(steps, 1):
+        print(f"{number}/{len(steps)} {what} ...", flush=True)
         if subprocess.run(command, cwd=ROOT).returncode:
             shown = " ".join([Path(command[0]).name, *command[1:]])
             print(f"\nThe book was not built: {shown} failed.", file=sys.stderr)

@@ -87,7 +87,9 @@ def device() -> str:
     """What the notebooks run on, without the machine's name."""
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    from t2v_mini.notebook import usable_cores
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{usable_cores()} CPU cores"
 
 
 def versions() -> dict[str, str]:

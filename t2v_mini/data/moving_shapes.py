@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -55,17 +55,25 @@ def _training_caption(facts: Facts, seed: int) -> str:
     return caption(leave_out(facts, rng) if rng.random() < 0.5 else facts, seed=seed)
 
 
-def training_batches(config: DataConfig, start: int, stop: int, size: int, seed: int = 0) -> Iterator[Batch]:
-    """The batches of steps `start` ... `stop - 1`, drawn ahead by one worker process."""
+def training_batches(
+    configs: DataConfig | Sequence[DataConfig], start: int, stop: int, size: int, seed: int = 0
+) -> Iterator[Batch]:
+    """The batches of steps `start` ... `stop - 1`, drawn ahead by one worker process.
+
+    Several configurations take turns, a batch each.
+    """
+    configs = [configs] if isinstance(configs, DataConfig) else list(configs)
     ahead = 8
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_quiet_worker) as pool:
-        waiting = [
-            pool.submit(training_batch, config, s, size, seed) for s in range(start, min(start + ahead, stop))
-        ]
+
+        def ask(step: int):
+            return pool.submit(training_batch, configs[step % len(configs)], step, size, seed)
+
+        waiting = [ask(step) for step in range(start, min(start + ahead, stop))]
         for step in range(start, stop):
             batch = waiting.pop(0).result()
             if step + ahead < stop:
-                waiting.append(pool.submit(training_batch, config, step + ahead, size, seed))
+                waiting.append(ask(step + ahead))
             yield batch
 
 

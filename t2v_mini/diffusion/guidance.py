@@ -15,22 +15,31 @@ def guided(
     null,
     scale: float,
     rescale: float = 0.0,
+    interval: tuple[float, float] = (0.0, float("inf")),
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Close a conditional prediction over its text: null + scale * (conditional - null).
 
     Scale 1 means no guidance and costs one denoiser call a step; any other scale costs two. A large
     scale widens the prediction and with it the contrast; `rescale` in [0, 1] brings the
-    standard deviation of each sample back towards that of the conditional prediction.
-    Raises `ValueError` for a scale that is negative or not finite, and a rescale outside [0, 1].
+    standard deviation of each sample back towards that of the conditional prediction. Outside the
+    `interval` of times, ends included, there is no guidance and no second call (Kynkaanniemi et
+    al. 2024). A negative prompt is one that takes the place of the null prompt.
+    Raises `ValueError` for a scale that is negative or not finite, a rescale outside [0, 1], and
+    an interval whose ends are not in order.
     """
     if not 0 <= scale < float("inf"):
         raise ValueError(f"guidance must be a finite number >= 0, got {scale!r}")
     if not 0 <= rescale <= 1:
         raise ValueError(f"rescale must be in [0, 1], got {rescale!r}")
+    low, high = interval
+    if not low <= high:
+        raise ValueError(f"interval must be a pair (low, high) with low <= high, got {interval!r}")
     if scale == 1:
         return lambda x, t: predict(x, t, condition)
 
     def closure(x: Tensor, t: Tensor) -> Tensor:
+        if not ((t >= low) & (t <= high)).all():
+            return predict(x, t, condition)
         with_text, without = predict(x, t, condition), predict(x, t, null)
         prediction = torch.lerp(without, with_text, scale)
         return rescaled(prediction, with_text, rescale) if rescale else prediction

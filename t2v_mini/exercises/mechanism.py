@@ -248,6 +248,8 @@ def _diagnosis(error: BaseException, answer: Any) -> str:
     last = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
     own = set(_code_files(answer))
     lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in own]
+    if not lines and not callable(answer) and "is not callable" in last:
+        return f"pass the function itself, not its result: got a {type(answer).__name__}"
     if not lines:
         return f"the check cannot work with your answer, a {type(answer).__name__}. It ended with {last}"
     line = f", in the line `{lines[-1].line}`" if lines[-1].line else ""

@@ -6,37 +6,51 @@ from torch import Tensor, nn
 
 from t2v_mini.configs import ModelConfig
 from t2v_mini.layers.attention import Attention
-from t2v_mini.layers.conditioning import TextCondition, modulate
+from t2v_mini.layers.conditioning import AdaptiveLayerNorm, TextCondition, modulate, zero_linear
 from t2v_mini.layers.embeddings import TimestepEmbedding, sincos_positions
+from t2v_mini.layers.spacetime import SpaceTimeAttention
 
 
 class DiTBlock(nn.Module):
-    """Self-attention, cross-attention to the words, feed-forward; gated by AdaLN-Zero.
+    """Attention in space and time, cross-attention to the words, feed-forward; gated by AdaLN-Zero.
 
     Shift, scale and gate come from time and pooled text (Peebles & Xie 2023); gates and the
-    cross-attention's output start at zero, so that the block starts as the identity.
+    cross-attention's output start at zero, so that the block starts as the identity. `words`
+    leaves the cross-attention out where it is false.
     """
 
-    def __init__(self, width: int, heads: int, text_width: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        text_width: int,
+        kind: str = "joint",
+        positions: str = "none",
+        words: bool = True,
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
-        self.attention = Attention(width, heads)
-        self.norm_text = nn.LayerNorm(width)
-        self.cross = Attention(width, heads, text_width)
-        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm1, self.norm2 = AdaptiveLayerNorm(width), AdaptiveLayerNorm(width)
+        self.attention = SpaceTimeAttention(width, heads, kind, positions)
+        self.norm_text = nn.LayerNorm(width) if words else None
+        self.cross = Attention(width, heads, text_width) if words else None
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        for last in (self.modulation[-1], self.cross.to_out):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        if words:
+            nn.init.zeros_(self.cross.to_out.weight)
+            nn.init.zeros_(self.cross.to_out.bias)
 
     def forward(
-        self, x: Float[Tensor, "B N D"], condition: Float[Tensor, "B D"], text: TextCondition
+        self,
+        x: Float[Tensor, "B N D"],
+        condition: Float[Tensor, "B D"],
+        text: TextCondition,
+        grid: tuple[int, int, int],
     ) -> Float[Tensor, "B N D"]:
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=-1)
-        x = x + gate1[:, None] * self.attention(modulate(self.norm1(x), shift1, scale1))
-        x = x + self.cross(self.norm_text(x), text.tokens, text.mask)
-        return x + gate2[:, None] * self.mlp(modulate(self.norm2(x), shift2, scale2))
+        normed, gate = self.norm1(x, condition)
+        x = x + gate * self.attention(normed, grid)
+        if self.cross is not None:
+            x = x + self.cross(self.norm_text(x), text.tokens, text.mask)
+        normed, gate = self.norm2(x, condition)
+        return x + gate * self.mlp(normed)
 
 
 class VideoDiT(nn.Module):
@@ -57,16 +71,17 @@ class VideoDiT(nn.Module):
         )
         self.time = TimestepEmbedding(width)
         self.pooled = nn.Linear(config.text_width, width)
+        # Absolute positions are added once, the others act within attention.
+        inside = "none" if config.positions == "sincos" else config.positions
         self.blocks = nn.ModuleList(
-            DiTBlock(width, config.heads, config.text_width) for _ in range(config.depth)
+            DiTBlock(width, config.heads, config.text_width, config.attention, inside, config.words)
+            for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.modulation = nn.Sequential(nn.SiLU(), zero_linear(width, 2 * width))
         self.head = nn.Sequential(
             nn.Linear(width, config.stem_width), nn.GELU("tanh"), nn.Linear(config.stem_width, numbers)
         )
-        nn.init.zeros_(self.modulation[-1].weight)
-        nn.init.zeros_(self.modulation[-1].bias)
 
     def forward(
         self, x: Float[Tensor, "B C F H W"], t: Float[Tensor, "B"], text: TextCondition
@@ -85,10 +100,11 @@ class VideoDiT(nn.Module):
         grid = (frames // pf, height // ph, width // pw)
         tokens = rearrange(x, "b c (f pf) (h ph) (w pw) -> b (f h w) (c pf ph pw)", pf=pf, ph=ph, pw=pw)
         tokens = self.embed(tokens)
-        tokens = tokens + sincos_positions(*grid, tokens.shape[-1]).to(tokens)
+        if self.config.positions == "sincos":
+            tokens = tokens + sincos_positions(*grid, tokens.shape[-1]).to(tokens)
         condition = self.time(t) + self.pooled(text.pooled)
         for block in self.blocks:
-            tokens = block(tokens, condition, text)
+            tokens = block(tokens, condition, text, grid)
         shift, scale = self.modulation(condition).chunk(2, dim=-1)
         tokens = self.head(modulate(self.norm(tokens), shift, scale))
         f, h, w = grid

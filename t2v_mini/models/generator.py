@@ -9,15 +9,23 @@ from t2v_mini.data.tokenizer import tokenize
 from t2v_mini.layers.conditioning import TextCondition
 from t2v_mini.models.dit import VideoDiT
 from t2v_mini.models.text import TextEncoder
+from t2v_mini.models.unet import VideoUNet
+
+DENOISERS = {"dit": VideoDiT, "unet": VideoUNet}
 
 
 class Generator(nn.Module):
-    """Predicts the clean clip from a noisy one, the time and captions."""
+    """Predicts the clean clip from a noisy one, the time and captions.
+
+    Raises `ValueError` for an unknown denoiser.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.text = TextEncoder(config.text_width, config.text_heads, config.text_depth, config.text_context)
-        self.denoiser = VideoDiT(config)
+        if config.denoiser not in DENOISERS:
+            raise ValueError(f"denoiser must be one of {', '.join(DENOISERS)}, got {config.denoiser!r}")
+        self.denoiser = DENOISERS[config.denoiser](config)
 
     def encode(self, captions: list[str]) -> TextCondition:
         """Encode captions; the empty one is the null prompt of guidance."""

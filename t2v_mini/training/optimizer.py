@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from t2v_mini.configs import TrainConfig
 
 # Tables and the layers that touch data: their rows are not directions to be made orthogonal (Jordan 2024).
-OUTER = ("token_embedding", "positional_embedding", "denoiser.embed.0", "denoiser.head.2")
+OUTER = ("token_embedding", "positional_embedding", "head.positions", "denoiser.embed.0", "denoiser.head.2")
 
 
 class Optimizers:

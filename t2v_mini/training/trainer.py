@@ -1,60 +1,47 @@
-"""The training loop of the generator: reproducible step by step, and resumable from any checkpoint."""
+"""Training of the generator, and of the encoder of clips and captions."""
 
-import math
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from t2v_mini.configs import Config
+from t2v_mini.configs import Config, ContrastiveConfig
 from t2v_mini.data.moving_shapes import Batch, training_batches
 from t2v_mini.diffusion.flow import RectifiedFlow
+from t2v_mini.layers.conditioning import drop_condition
+from t2v_mini.losses.contrastive import ContrastiveLoss
 from t2v_mini.models.generator import Generator
-from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
-from t2v_mini.training.ema import EMA
-from t2v_mini.training.learning_rate import trapezoid
-from t2v_mini.training.optimizer import Optimizers
+from t2v_mini.models.text_video import mini_clip
+from t2v_mini.training.loop import TrainingLoop
+from t2v_mini.world import parse
+from t2v_mini.world.verdict import entails
 
 
-class Trainer:
-    """Trains a `Generator` on Moving Shapes.
-
-    Step n depends on the weights, on n and on the seed alone: a run that is stopped and resumed
-    ends in the same weights as one that is not. Raises `ValueError` when a checkpoint belongs to
-    another configuration, and `FloatingPointError` when the loss is not finite.
-    """
+class Trainer(TrainingLoop):
+    """Trains a `Generator` on Moving Shapes."""
 
     def __init__(self, config: Config, folder: str | Path | None = None, device: str = "cpu") -> None:
-        self.config, self.device = config, torch.device(device)
-        self.folder = Path(folder) if folder is not None else None
         torch.manual_seed(config.train.seed)
-        self.model = Generator(config.model).to(self.device)
+        super().__init__(config, Generator(config.model), folder, device)
         if config.train.compile:
             self.model.denoiser.compile()
         self.process = RectifiedFlow(mean=config.train.time_mean, prediction=config.train.prediction)
-        self.optimizers = Optimizers(self.model, config.train)
-        self.ema = EMA(self.model, config.train.ema)
-        self.step, self.seconds = 0, 0.0
-        self.losses: list[float] = []
 
-    @property
-    def checkpoint(self) -> Path | None:
-        """Where the training state is kept."""
-        return self.folder / f"{self.config.name}-training.safetensors" if self.folder is not None else None
+    def batches(self, stop: int) -> Iterator[Batch]:
+        train = self.config.train
+        return training_batches(self.config.data, self.step, stop, train.batch, train.seed)
 
-    def train_step(self, batch: Batch) -> float:
-        """One optimiser step on one batch; returns the loss."""
-        settings, step = self.config.train, self.step
-        rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    def loss(self, batch: Batch) -> Tensor:
+        settings = self.config.train
+        rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
         x0 = batch.video.float().div_(127.5).sub_(1).to(self.device)
         noise = torch.randn(x0.shape, generator=rng).to(self.device)
         t = self.process.draw_times(len(x0), rng).to(self.device)
-        dropped = (torch.rand(len(x0), generator=rng) < settings.drop_text).tolist()
-        captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
-        with torch.autocast(self.device.type, torch.bfloat16) if settings.bf16 else nullcontext():
+        captions = drop_condition(batch.captions, settings.drop_text, rng)
+        with autocast(self.device, settings.bf16):
             xt = self.process.corrupt(x0, noise, t)
             text = self.model.encode(captions)
             if settings.compile:
@@ -62,69 +49,35 @@ class Trainer:
                 torch._dynamo.mark_dynamic(text.tokens, 1)
                 torch._dynamo.mark_dynamic(text.mask, 1)
             predicted = self.model(xt, t, text)
-        loss = self.process.loss(predicted.float(), x0, noise, t).mean()
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {step} (seed {settings.seed}); "
-                f"last checkpoint: {self.checkpoint}"
-            )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        self.optimizers.step(trapezoid(step, settings.steps, settings.warmup, settings.cooldown))
-        self.ema.update(self.model)
-        self.step += 1
-        return loss.item()
+        return self.process.loss(predicted.float(), x0, noise, t).mean()
 
-    def train(
-        self,
-        save_every: int = 500,
-        observe_every: int = 0,
-        observe: Callable[["Trainer"], str] | None = None,
-        stop_at: int | None = None,
-        progress: bool = True,
+
+class ContrastiveTrainer(TrainingLoop):
+    """Trains a small CLIP for clips on Moving Shapes; its levels take turns, one batch each."""
+
+    def __init__(
+        self, config: ContrastiveConfig, folder: str | Path | None = None, device: str = "cpu"
     ) -> None:
-        """Train up to the configured step count, or `stop_at`, from wherever the trainer stands."""
-        settings = self.config.train
-        stop = min(settings.steps, stop_at) if stop_at is not None else settings.steps
-        batches = training_batches(self.config.data, self.step, stop, settings.batch, settings.seed)
-        bar = tqdm(batches, total=stop, initial=self.step, disable=not progress, unit="step", mininterval=2)
-        began, note = time.perf_counter(), ""
-        for batch in bar:
-            self.losses.append(self.train_step(batch))
-            recent = self.losses[-100:]
-            now = time.perf_counter()
-            self.seconds, began = self.seconds + now - began, now
-            if observe is not None and observe_every and self.step % observe_every == 0:
-                note = observe(self)
-                began = time.perf_counter()  # looking is not training
-            rate = self.step * settings.batch / self.seconds
-            bar.set_postfix_str(f"loss {sum(recent) / len(recent):.4f}, {rate:.0f} clips/s {note}")
-            if self.checkpoint is not None and (self.step % save_every == 0 or self.step == stop):
-                self.save()
+        torch.manual_seed(config.train.seed)
+        model = nn.ModuleDict({"encoder": mini_clip(config.model), "loss": ContrastiveLoss()})
+        super().__init__(config, model, folder, device)
 
-    def record(self) -> dict:
-        """What is written beside the weights."""
-        return {"config": self.config.to_dict(), "step": self.step, "seconds": round(self.seconds, 1)}
+    def batches(self, stop: int) -> Iterator[Batch]:
+        train = self.config.train
+        return training_batches(self.config.data, self.step, stop, train.batch, train.seed)
 
-    def save(self) -> None:
-        """Write the whole training state, atomically."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"ema.{name}": value for name, value in self.ema.state.items()}
-        tensors |= {f"optimizer.{name}": value for name, value in self.optimizers.state_tensors().items()}
-        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        save_checkpoint(self.checkpoint, tensors, {**self.record(), "ema_updates": self.ema.updates})
-
-    def resume(self) -> None:
-        """Take over the state of the checkpoint in the trainer's folder."""
-        tensors, record = load_checkpoint(self.checkpoint)
-        if Config.from_dict(record["config"]) != self.config:
-            raise ValueError(f"{self.checkpoint} belongs to another configuration than {self.config.name!r}")
-        self.model.load_state_dict(_part(tensors, "model."))
-        self.ema.load(_part(tensors, "ema."), record["ema_updates"])
-        self.optimizers.load_state_tensors(_part(tensors, "optimizer."))
-        self.step, self.seconds, self.losses = record["step"], record["seconds"], tensors["losses"].tolist()
+    def loss(self, batch: Batch) -> Tensor:
+        video = batch.video.float().div_(127.5).sub_(1).to(self.device)
+        claims = [parse(text) for text in batch.captions]
+        positives = torch.tensor([[entails(truth, claim) for claim in claims] for truth in batch.claims])
+        encoder = self.model["encoder"]
+        # On a CPU, PyTorch's fused attention is slow in bf16 (see layers.attention).
+        plain = sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
+        with autocast(self.device, self.config.train.bf16), plain:
+            clips, texts = encoder.encode_video(video), encoder.encode_text(batch.captions)
+        return self.model["loss"](clips.float(), texts.float(), positives=positives.to(self.device))
 
 
-def _part(tensors: dict, prefix: str) -> dict:
-    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+def autocast(device: torch.device, bf16: bool):
+    """Half precision where the settings ask for it."""
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()

@@ -4,7 +4,7 @@ import re
 from difflib import get_close_matches
 
 from t2v_mini.world.palette import COLOR_NAMES
-from t2v_mini.world.vocabulary import DIAGONAL_DIRECTIONS, CaptionError, ObjectFacts
+from t2v_mini.world.vocabulary import DIAGONAL_DIRECTIONS, SHAPES, CaptionError, ObjectFacts
 
 MAX_WORDS = 77  # commas count; the longest wording of a sampled scene is a good deal shorter
 
@@ -106,17 +106,15 @@ def check_words(tokens: list[str]) -> None:
     unknown = list(dict.fromkeys(token for token in tokens if token not in _KNOWN))
     if not unknown:
         return
-    named = [_with_nearest(word[:24]) for word in unknown[:3]]
+    named, far = [], False
+    for word in unknown[:3]:
+        # By spelling, "purple" is nearest to "place": the palette helps more.
+        near = get_close_matches(word[:24], VOCABULARY, n=3, cutoff=0.6) if word not in _OTHER_COLORS else []
+        named.append(f"{word[:24]!r}" + (f" (nearest known: {', '.join(near)})" if near else ""))
+        far |= not near
     more = f", and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-    raise CaptionError(f"unknown word{'s' if len(unknown) > 1 else ''}: {', '.join(named)}{more}")
-
-
-def _with_nearest(word: str) -> str:
-    # By spelling, "purple" is nearest to "place": the palette helps more.
-    near = [] if word in _OTHER_COLORS else get_close_matches(word, VOCABULARY, n=3, cutoff=0.5)
-    if near:
-        return f"{word!r} (nearest known: {', '.join(near)})"
-    return f"{word!r} (none is near; the colours are {', '.join(COLOR_NAMES)})"
+    hint = f"; colours are {', '.join(COLOR_NAMES)}, shapes are {', '.join(SHAPES)}" if far else ""
+    raise CaptionError(f"unknown word{'s' if len(unknown) > 1 else ''}: {', '.join(named)}{more}{hint}")
 
 
 def article(following: str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import permutations
 
-from t2v_mini.world.vocabulary import PATH_EVENTS, Facts, ObjectFacts
+from t2v_mini.world.vocabulary import INVERSE, PATH_EVENTS, Facts, ObjectFacts
 
 KINDS = ("objects", "color", "shape", "size", "motion", "speed", "event", "relation")
 
@@ -59,6 +59,32 @@ def compare(claim: Facts, measured: Facts) -> tuple[Fact, ...]:
         if best is None or _score(facts) > _score(best):
             best = facts
     return (count, *best)
+
+
+def entails(truth: Facts, claim: Facts) -> bool:
+    """Whether a full description says all that a claim says; which object is which is left open.
+
+    A relation counts in both ways of saying it. What a description leaves out is taken as untrue.
+    """
+    count = len(truth.objects)
+    if len(claim.objects) != count:
+        return False
+    return any(_entails_matched(truth, claim, order) for order in permutations(range(count)))
+
+
+def _entails_matched(truth: Facts, claim: Facts, order) -> bool:
+    for said, slot in zip(claim.objects, order, strict=True):
+        real = truth.objects[slot]
+        for kind in ("color", "shape", "size", "motion", "speed", "event", "turns_to"):
+            if getattr(said, kind) not in (None, getattr(real, kind)):
+                return False
+        if said.other is not None and order[said.other] != real.other:
+            return False
+    return all(
+        (order[i], relation, order[j]) in truth.relations
+        or (order[j], INVERSE.get(relation), order[i]) in truth.relations
+        for i, relation, j in claim.relations
+    )
 
 
 def _score(facts: tuple[Fact, ...]) -> tuple[int, int]:

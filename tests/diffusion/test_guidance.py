@@ -65,3 +65,21 @@ def test_bad_rescales_are_refused(rescale):
     for scale in (1.0, 3.0):
         with pytest.raises(ValueError, match=r"rescale must be in \[0, 1\], got"):
             guided(lambda x, t, text: x, "yes", "no", scale, rescale)
+
+
+def test_guidance_only_within_its_interval():
+    """Inside, ends included, two calls; outside one, and the plain conditional prediction."""
+    calls = []
+
+    def predict(x, t, text):
+        calls.append(text)
+        return torch.full_like(x, {"yes": 3.0, "no": 1.0}[text])
+
+    closure = guided(predict, "yes", "no", 2.0, interval=(0.2, 0.7))
+    for time, value, count in ((0.1, 3.0, 1), (0.2, 5.0, 2), (0.5, 5.0, 2), (0.7, 5.0, 2), (0.8, 3.0, 1)):
+        calls.clear()
+        found = closure(torch.zeros(2, 1), torch.full((2,), time))
+        assert (found == value).all() and len(calls) == count
+    for bad in ((0.7, 0.2), (math.nan, 1.0)):
+        with pytest.raises(ValueError, match="interval must be a pair"):
+            guided(predict, "yes", "no", 2.0, interval=bad)

@@ -1,27 +1,30 @@
-"""The command line: `t2v-mini generate | evaluate | train | world | judge | info`.
-
-Heavy imports happen inside the commands: `--help` answers at once.
-"""
+"""Commands about the model: generate, evaluate, train, info."""
 
 import json
+import math
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from tyro.conf import Positional, subcommand
+from tyro.conf import Positional
 
-CLIP_SUFFIXES = (".gif", ".mp4", ".webp")
+from t2v_mini.cli.world import check_target, verdict_record
+
+if TYPE_CHECKING:
+    from t2v_mini.configs import Config
 
 
 @dataclass
 class Generate:
     """Make a clip from each prompt, and judge it."""
 
-    prompts: Positional[tuple[str, ...]]
-    """What the clips shall show, e.g. "a red circle moves left"."""
+    prompts: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="PROMPT ...")]
+    """What the clips shall show, e.g. "a small red circle moves left". The weights "mini" know one object
+    (circle, square, triangle), small or large, in red, green, blue, yellow, cyan, pink, orange or white, that
+    moves left, right, up or down, stays still, grows, shrinks or bounces."""
     out: Path | None = None
     """File to write (.gif, .mp4 or .webp); several prompts give NAME-1, NAME-2, ..."""
     weights: str = "mini"
@@ -38,18 +41,20 @@ class Generate:
     def run(self) -> None:
         from t2v_mini.data.video_files import write_video
         from t2v_mini.pipeline import TextToVideo
-        from t2v_mini.world import judge
+        from t2v_mini.world import judge, parse
 
         if not self.prompts:
             raise ValueError("prompts must hold at least one prompt, got none")
         paths = self._paths()
+        for prompt in self.prompts:  # a bad prompt is told before the weights are read
+            parse(prompt)
         pipeline = TextToVideo.from_pretrained(self.weights)
         video = pipeline(list(self.prompts), steps=self.steps, guidance=self.guidance, seed=self.seed)
         verdicts = judge(video, list(self.prompts))
         for path, clip in zip(paths, video, strict=False):
             write_video(path, clip)
         rows = [
-            {**_verdict_record(verdict), "seed": self.seed + i, "out": str(paths[i]) if paths else None}
+            {**verdict_record(verdict), "seed": self.seed + i, "out": str(paths[i]) if paths else None}
             for i, verdict in enumerate(verdicts)
         ]
         if self.json:
@@ -57,13 +62,12 @@ class Generate:
             return
         for row, verdict in zip(rows, verdicts, strict=True):
             print(verdict)
-            if row["out"]:
-                print(f"  written to {row['out']}")
+            print(f"  written to {row['out']}" if row["out"] else "  not written; --out clip.gif keeps it")
 
     def _paths(self) -> list[Path]:
         if self.out is None:
             return []
-        _check_target(self.out)
+        check_target(self.out)
         if len(self.prompts) == 1:
             return [self.out]
         return [self.out.with_stem(f"{self.out.stem}-{i + 1}") for i in range(len(self.prompts))]
@@ -109,12 +113,15 @@ class Evaluate:
                 lambda done: bar.update(done - bar.n),
             )
         if self.json:
-            print(json.dumps(result))
+            # JSON has no NaN: few clips may have no spread to speak of.
+            clean = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in result.items()}
+            print(json.dumps(clean, allow_nan=False))
             return
         low, high = result["interval"]
+        spread = "not measurable" if math.isnan(result["spread"]) else f"{result['spread']:.2f}"
         print(
-            f"caption accuracy {result['caption_accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}), "
-            f"ceiling {result['ceiling']:.1%}, spread {result['spread']:.2f}, "
+            f"caption accuracy {result['caption_accuracy']:.1%} (95% interval {low:.1%} to {high:.1%}), "
+            f"ceiling {result['ceiling']:.1%}, spread {spread}, "
             f"{result['clips']} clips, level {result['level']}, {result['split']} combinations"
         )
         for kind, share in result["facts"].items():
@@ -130,9 +137,9 @@ class Train:
     folder: Path = Path("runs")
     """Where the training state and, at the end, the weights are written."""
     resume: bool = False
-    """Go on from the last checkpoint in the folder."""
+    """Go on from the last checkpoint in the folder, with its number of steps."""
     steps: int | None = None
-    """Length of the run in steps; the configuration's own by default."""
+    """Length of a new run in steps; the configuration's own by default."""
     save_every: int = 200
     """Steps between two checkpoints."""
     watch_every: int = 200
@@ -141,12 +148,11 @@ class Train:
     """Where to train: cpu, cuda, ..."""
 
     def run(self) -> None:
-        from dataclasses import replace
-
         import torch
 
         from t2v_mini.configs import get_config
         from t2v_mini.pipeline import TextToVideo, Watcher
+        from t2v_mini.training.checkpoint import read_record
         from t2v_mini.training.trainer import Trainer
 
         config = get_config(self.config)
@@ -167,66 +173,39 @@ class Train:
             raise ValueError(
                 f"device must be one that PyTorch finds here, got {self.device!r}: {reason}"
             ) from error
+        if self.resume:
+            config = self._resumed(config)
         trainer = Trainer(config, self.folder, self.device)
         if self.resume:
             trainer.resume()
+            print(f"resumed at step {trainer.step} of {config.train.steps}")
         elif trainer.checkpoint.exists():
             raise ValueError(
                 f"folder must hold no run of {config.name!r} yet, but {trainer.checkpoint} exists; "
                 "--resume goes on with it"
             )
-        trainer.train(self.save_every, self.watch_every, Watcher())
+        try:
+            trainer.train(self.save_every, self.watch_every, Watcher())
+        except KeyboardInterrupt:
+            saved = read_record(trainer.checkpoint)["step"] if trainer.checkpoint.exists() else None
+            kept = "nothing is saved yet" if saved is None else f"saved up to step {saved}; --resume goes on"
+            print(f"\nt2v-mini: stopped at step {trainer.step}, {kept}", file=sys.stderr)
+            raise SystemExit(130) from None
         path = self.folder / f"{config.name}.safetensors"
         digest = TextToVideo.from_trainer(trainer).save(path)
         print(f"written to {path}, hash {digest[:16]}")
 
+    def _resumed(self, config: "Config") -> "Config":
+        """The configuration with the number of steps that the stopped run was started with."""
+        from t2v_mini.training.checkpoint import read_record
 
-@dataclass
-class World:
-    """Draw what a caption says."""
-
-    caption: Positional[str]
-    """One caption, e.g. "a red circle moves left above a blue square"."""
-    out: Path
-    """File to write (.gif, .mp4 or .webp)."""
-    frames: int = 16
-    """Number of frames."""
-    size: int = 32
-    """Height and width in pixels; small clips are enlarged in the file."""
-    seed: int = 0
-    """Seed of what the caption leaves open."""
-
-    def run(self) -> None:
-        from t2v_mini.world import parse, render, scene_for
-
-        _check_target(self.out)
-        scene = scene_for(parse(self.caption), self.seed)
-        from t2v_mini.data.video_files import write_video
-
-        write_video(self.out, render([scene], self.frames, self.size, self.size)[0])
-        print(f"written to {self.out}")
-
-
-@dataclass
-class Judge:
-    """Judge a GIF or MP4 against a caption, fact by fact; exit code 1 when a fact does not hold."""
-
-    clip: Positional[Path]
-    """The clip to read."""
-    caption: Positional[str]
-    """What it should show."""
-    json: bool = False
-    """Print one JSON object instead of text."""
-
-    def run(self) -> None:
-        from t2v_mini.data.video_files import read_video
-        from t2v_mini.world import judge, parse
-
-        parse(self.caption)  # a bad caption is told before a file is read
-        (verdict,) = judge(read_video(self.clip).video[None], [self.caption])
-        print(json.dumps(_verdict_record(verdict)) if self.json else verdict)
-        if not verdict.correct:
-            raise SystemExit(1)
+        path = self.folder / f"{config.name}-training.safetensors"
+        if not path.is_file():
+            raise ValueError(f"folder must hold a run of {config.name!r} to resume, got {self.folder}")
+        steps = read_record(path)["config"]["train"]["steps"]
+        if self.steps not in (None, steps):
+            raise ValueError(f"steps must be {steps}, as this run was started with, got {self.steps}")
+        return replace(config, train=replace(config.train, steps=steps))
 
 
 @dataclass
@@ -275,45 +254,3 @@ class Info:
             print(
                 f"weights {name}: step {row['step']}, unseen caption accuracy {told}, hash {row['hash'][:16]}"
             )
-
-
-def _verdict_record(verdict) -> dict:
-    facts = [
-        {"kind": f.kind, "about": f.about, "claimed": f.claimed, "seen": f.seen, "holds": f.holds}
-        for f in verdict.facts
-    ]
-    return {"caption": verdict.caption, "correct": verdict.correct, "facts": facts}
-
-
-def _check_target(path: Path) -> None:
-    """Refuse a file that cannot be written before any work is done."""
-    if path.suffix.lower() not in CLIP_SUFFIXES:
-        raise ValueError(f"out must end in one of {', '.join(CLIP_SUFFIXES)}, got {path}")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
-        raise ValueError(f"out must be a file in a folder that can be written to, got {path}")
-
-
-Command = (
-    Annotated[Generate, subcommand("generate")]
-    | Annotated[Evaluate, subcommand("evaluate")]
-    | Annotated[Train, subcommand("train")]
-    | Annotated[World, subcommand("world")]
-    | Annotated[Judge, subcommand("judge")]
-    | Annotated[Info, subcommand("info")]
-)
-
-
-def main(args: list[str] | None = None) -> None:
-    """Run a command; bad input is one line on stderr and exit code 2."""
-    command = tyro.cli(
-        Command, prog="t2v-mini", description="Text to video, checked fact by fact.", args=args
-    )
-    try:
-        command.run()
-    except ValueError as error:
-        print(f"t2v-mini: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-if __name__ == "__main__":
-    main()
