@@ -15,7 +15,7 @@ from t2v_mini.configs import CLIP
 from t2v_mini.files import atomic_path
 from t2v_mini.metrics.alignment import preferred, recall_at
 from t2v_mini.models.text_video import TextVideoEncoder
-from t2v_mini.pipeline import PRETRAINED, clip_of, save_clip
+from t2v_mini.training.shipped import PRETRAINED, clip_of, save_clip
 from t2v_mini.training.trainer import ContrastiveTrainer
 from t2v_mini.world import caption, render, sample_scene
 from t2v_mini.world.vocabulary import Facts
@@ -139,7 +139,7 @@ class Watcher:
         self.curve: list[dict] = []
 
     def __call__(self, trainer: ContrastiveTrainer) -> str:
-        found = retrieval(clip_of(trainer), draws=1)
+        found = retrieval(clip_of(trainer.config, trainer.ema.state), draws=1)
         self.curve.append({"step": trainer.step, "minutes": trainer.seconds / 60} | found)
         return ", ".join(f"{name} {row['video to text']:.0%}" for name, row in found.items())
 
@@ -160,7 +160,7 @@ def main(arguments: Arguments) -> None:
     if trainer.checkpoint.exists():
         trainer.resume()
     trainer.train(observe_every=arguments.watch_every, observe=watcher)
-    encoder = clip_of(trainer)
+    encoder = clip_of(trainer.config, trainer.ema.state)
     found = measure(encoder)
     record = trainer.record() | {"evaluation": found, "conditions": conditions()}
     path = PRETRAINED / f"{config.name}.safetensors"

@@ -12,8 +12,9 @@ from tqdm import tqdm
 from experiments.results_file import conditions, write_results
 from t2v_mini.configs import Config, get_config
 from t2v_mini.files import atomic_path
-from t2v_mini.pipeline import PRETRAINED, TextToVideo, Watcher, evaluate
+from t2v_mini.pipeline import TextToVideo, Watcher, evaluate
 from t2v_mini.training.checkpoint import read_record
+from t2v_mini.training.shipped import PRETRAINED
 from t2v_mini.training.trainer import Trainer
 
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)

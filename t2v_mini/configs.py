@@ -69,6 +69,7 @@ class TrainConfig:
     drop_text: float = 0.1
     time_mean: float = 0.8
     prediction: str = "x0"  # or "velocity"
+    text_weights: str = ""  # whose text tower is taken over and frozen, e.g. "clip"; empty: trained along
     seed: int = 0
     bf16: bool = True
     compile: bool = True

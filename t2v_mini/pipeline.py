@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from t2v_mini.configs import Config, ContrastiveConfig
+from t2v_mini.configs import Config
 from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.diffusion.guidance import guided
@@ -15,36 +15,13 @@ from t2v_mini.diffusion.samplers import sample_euler, shifted_times
 from t2v_mini.metrics.caption_accuracy import caption_accuracy
 from t2v_mini.metrics.diversity import spread_ratio
 from t2v_mini.models.generator import Generator
-from t2v_mini.models.text_video import TextVideoEncoder, mini_clip
-from t2v_mini.training.checkpoint import load_checkpoint, read_record, save_checkpoint
-from t2v_mini.training.trainer import ContrastiveTrainer, Trainer
+from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
+from t2v_mini.training.shipped import filled, weights_path
+from t2v_mini.training.trainer import Trainer
 from t2v_mini.world import CaptionError, caption, judge_claims, parse, render
 from t2v_mini.world.levels import level_of
 
-PRETRAINED = Path(__file__).parent / "pretrained"
 BATCH = 64
-
-
-def shipped_weights(kind: str = "generator") -> list[str]:
-    """Names of the weights that come with the package: generators, or "clip"."""
-    return sorted(
-        path.stem
-        for path in PRETRAINED.glob("*.safetensors")
-        if read_record(path).get("kind", "generator") == kind
-    )
-
-
-def weights_path(name: str | Path, kind: str = "generator") -> Path:
-    """The file of shipped weights, or of weights given by path; `ValueError` for an unknown name."""
-    path, known = Path(name), shipped_weights(kind)
-    if path.suffix == ".safetensors":
-        return path
-    if str(name) not in known:
-        raise ValueError(
-            f"weights must be a .safetensors file or one of those shipped ({', '.join(known) or 'none'}), "
-            f"got {name!r}"
-        )
-    return PRETRAINED / f"{name}.safetensors"
 
 
 class TextToVideo:
@@ -63,7 +40,7 @@ class TextToVideo:
         path = weights_path(name)
         tensors, record = load_checkpoint(path)
         config = Config.from_dict(record["config"])
-        model = _filled(Generator(config.model), tensors, path)
+        model = filled(Generator(config.model), tensors, path)
         return cls(model.to(device), config, record)
 
     @classmethod
@@ -136,40 +113,6 @@ class TextToVideo:
             predict = guided(self.model, text, null, scale, rescale, interval)
             clips.append(sample_euler(self.process, predict, noise, times, callback=callback).clamp_(-1, 1))
         return torch.cat(clips)
-
-
-def _filled(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> nn.Module:
-    try:
-        model.load_state_dict({key: value.float() for key, value in tensors.items()})
-    except RuntimeError as error:
-        raise ValueError(f"weights must fit their configuration, got {path}: {error}") from error
-    return model
-
-
-def load_clip(name: str | Path = "clip", device: str = "cpu") -> TextVideoEncoder:
-    """The shipped encoder of clips and captions, frozen; errors as `TextToVideo.from_pretrained`."""
-    path = weights_path(name, "clip")
-    tensors, record = load_checkpoint(path)
-    encoder = mini_clip(ContrastiveConfig.from_dict(record["config"]).model)
-    return _filled(encoder, tensors, path).requires_grad_(False).eval().to(device)
-
-
-def clip_of(trainer: ContrastiveTrainer) -> TextVideoEncoder:
-    """A copy of the averaged weights of a training run, rounded as `save_clip` stores them."""
-    encoder = mini_clip(trainer.config.model)
-    part = {
-        key.removeprefix("encoder."): value.half().float()
-        for key, value in trainer.ema.state.items()
-        if key.startswith("encoder.")
-    }
-    encoder.load_state_dict(part)
-    return encoder.requires_grad_(False).eval().to(trainer.device)
-
-
-def save_clip(encoder: TextVideoEncoder, path: str | Path, record: dict) -> str:
-    """Write an encoder in half precision with its record, which holds its configuration; returns the hash."""
-    tensors = {key: value.half() for key, value in encoder.state_dict().items()}
-    return save_checkpoint(path, tensors, record | {"kind": "clip"})
 
 
 def evaluate(

@@ -10,8 +10,9 @@ import t2v_mini
 from t2v_mini.cli import main
 from t2v_mini.configs import CONFIGS, Config, DataConfig, ModelConfig, TrainConfig
 from t2v_mini.models.generator import Generator
-from t2v_mini.pipeline import TextToVideo, evaluate, shipped_weights
+from t2v_mini.pipeline import TextToVideo, evaluate
 from t2v_mini.training.checkpoint import read_record, save_checkpoint
+from t2v_mini.training.shipped import shipped_weights
 from t2v_mini.training.trainer import Trainer
 from t2v_mini.world import CaptionError, parse, render, scene_for
 

@@ -169,3 +169,28 @@ def test_foreign_safetensors(tmp_path):
     save_file({"w": torch.zeros(1)}, str(tmp_path / "a.safetensors"), metadata={"record": json.dumps({})})
     with pytest.raises(ValueError, match="t2v_mini-1 checkpoint"):
         read_record(tmp_path / "a.safetensors")
+
+
+def test_text_tower_of_a_clip_is_taken_over_and_stays(monkeypatch, tmp_path):
+    """Frozen in training, saved with the weights, and refused where the sizes differ."""
+    from t2v_mini.configs import ClipConfig
+    from t2v_mini.models.text_video import mini_clip
+    from t2v_mini.training import trainer as module
+
+    sizes = dict(text_width=16, text_heads=2, text_depth=1, embed=16, patch=8, width=32, depth=1, heads=2,
+                 temporal_depth=1, temporal_heads=2)  # fmt: skip
+    encoder = mini_clip(ClipConfig(**sizes))
+    monkeypatch.setattr(module, "load_clip", lambda name: encoder)
+    config = replace(TINY, train=replace(TINY.train, text_weights="clip"))
+    trainer = Trainer(config)
+    before = {k: v.clone() for k, v in trainer.model.text.tower.state_dict().items()}
+    for name, value in encoder.clip.text.state_dict().items():
+        assert torch.equal(before[name], value)
+    trainer.train_step(training_batch(config.data, 0, 4))
+    for name, value in trainer.model.text.tower.state_dict().items():
+        assert torch.equal(before[name], value)
+        assert torch.equal(before[name], trainer.ema.state[f"text.tower.{name}"])
+    other = mini_clip(ClipConfig(**{**sizes, "text_width": 32}))
+    monkeypatch.setattr(module, "load_clip", lambda name: other)
+    with pytest.raises(ValueError, match="text_weights must fit the configuration's text tower"):
+        Trainer(config)

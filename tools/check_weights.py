@@ -7,7 +7,8 @@ import sys
 
 from tqdm import tqdm
 
-from t2v_mini.pipeline import TextToVideo, evaluate, shipped_weights
+from t2v_mini.pipeline import TextToVideo, evaluate
+from t2v_mini.training.shipped import shipped_weights
 
 TOLERANCE = 0.02
 

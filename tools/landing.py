@@ -18,8 +18,9 @@ from torch import Tensor
 from t2v_mini import viz
 from t2v_mini.data.video_files import frames_uint8, write_video
 from t2v_mini.files import atomic_path
-from t2v_mini.pipeline import PRETRAINED, TextToVideo, shipped_weights
+from t2v_mini.pipeline import TextToVideo
 from t2v_mini.training.checkpoint import read_record
+from t2v_mini.training.shipped import PRETRAINED, shipped_weights
 from t2v_mini.world import Verdict, is_held_out, judge, parse
 from tools.project import ROOT
 

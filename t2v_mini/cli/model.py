@@ -220,8 +220,8 @@ class Info:
 
         from t2v_mini.configs import CONFIGS
         from t2v_mini.models.generator import Generator, parameter_count
-        from t2v_mini.pipeline import PRETRAINED, shipped_weights
         from t2v_mini.training.checkpoint import read_record
+        from t2v_mini.training.shipped import PRETRAINED, shipped_weights
 
         configs = {}
         for name, config in CONFIGS.items():

@@ -19,6 +19,8 @@ class Optimizers:
     def __init__(self, model: nn.Module, settings: TrainConfig) -> None:
         matrices, decayed, others = [], [], []
         for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
             if parameter.ndim < 2:
                 others.append(parameter)
             elif not settings.matrix_learning_rate or parameter.ndim > 2 or any(o in name for o in OUTER):

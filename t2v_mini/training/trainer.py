@@ -14,18 +14,26 @@ from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.layers.conditioning import drop_condition
 from t2v_mini.losses.contrastive import ContrastiveLoss
 from t2v_mini.models.generator import Generator
-from t2v_mini.models.text_video import mini_clip
+from t2v_mini.models.text_video import TextVideoEncoder, mini_clip
 from t2v_mini.training.loop import TrainingLoop
+from t2v_mini.training.shipped import load_clip
 from t2v_mini.world import parse
 from t2v_mini.world.verdict import entails
 
 
 class Trainer(TrainingLoop):
-    """Trains a `Generator` on Moving Shapes."""
+    """Trains a `Generator` on Moving Shapes.
+
+    With `text_weights` the text tower is that of a trained CLIP, and stays as it is. Raises
+    `ValueError` when its sizes are not those of the configuration.
+    """
 
     def __init__(self, config: Config, folder: str | Path | None = None, device: str = "cpu") -> None:
         torch.manual_seed(config.train.seed)
-        super().__init__(config, Generator(config.model), folder, device)
+        model = Generator(config.model)
+        if config.train.text_weights:
+            take_text(model, load_clip(config.train.text_weights))
+        super().__init__(config, model, folder, device)
         if config.train.compile:
             self.model.denoiser.compile()
         self.process = RectifiedFlow(mean=config.train.time_mean, prediction=config.train.prediction)
@@ -50,6 +58,15 @@ class Trainer(TrainingLoop):
                 torch._dynamo.mark_dynamic(text.mask, 1)
             predicted = self.model(xt, t, text)
         return self.process.loss(predicted.float(), x0, noise, t).mean()
+
+
+def take_text(model: Generator, encoder: TextVideoEncoder) -> None:
+    """Give a generator the text tower of a CLIP, and freeze it."""
+    try:
+        model.text.tower.load_state_dict(encoder.clip.text.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"text_weights must fit the configuration's text tower: {error}") from error
+    model.text.requires_grad_(False)
 
 
 class ContrastiveTrainer(TrainingLoop):
