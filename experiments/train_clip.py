@@ -10,6 +10,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from experiments.cards import origin_rows, recall_table
 from experiments.results_file import conditions, write_results
 from t2v_mini.configs import CLIP
 from t2v_mini.files import atomic_path
@@ -166,7 +167,7 @@ def main(arguments: Arguments) -> None:
     path = PRETRAINED / f"{config.name}.safetensors"
     digest = save_clip(encoder, path, record)
     with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card(config, record, digest))
+        temporary.write_text(card(record, digest))
     write_results(
         "train_clip",
         {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": watcher.curve}
@@ -175,41 +176,28 @@ def main(arguments: Arguments) -> None:
     tqdm.write(f"written to {path}")
 
 
-def card(config, record: dict, digest: str) -> str:
+def card(record: dict, digest: str) -> str:
     """The model card, from what was measured."""
-    levels = ", ".join(str(data.level) for data in config.data)
-    found, where = record["evaluation"], record["conditions"]
+    found = record["evaluation"]
     lines = [
-        f"# {config.name}",
+        f"# {record['config']['name']}",
         "",
-        f"Text and video in one space, on Moving Shapes, levels {levels}: an open_clip model with small "
-        "towers, a Transformer along time, and one token a word.",
+        "Text and video in one space: an open_clip model with small towers, a Transformer along time, "
+        "and one token a word.",
         "",
         "| | |",
         "| --- | --- |",
-        f"| data | Moving Shapes levels {levels}, seen combinations, drawn on the fly |",
-        f"| training | {record['step']} steps of {config.train.batch} pairs, "
-        f"{record['seconds'] / 60:.0f} minutes |",
-        f"| device | {where['device']}, {where['threads']} threads |",
-        f"| versions | torch {where['torch']}, Python {where['python']} |",
-        f"| commit | {where['commit']} |",
-        f"| content hash | `{digest}` |",
-        "| licence | MIT |",
+        *origin_rows(record, digest),
         "",
-        "| recall at 1, unseen combinations | text to video | video to text | captions |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name, row in found["retrieval"].items():
-        lines.append(
-            f"| {name} | {row['text to video']:.1%} | {row['video to text']:.1%} | {row['captions']} |"
-        )
-    lines += [
+        *recall_table(found["retrieval"]),
         "",
-        "| probe | share right |",
-        "| --- | --- |",
-        f"| forward or reversed | {found['order']['with the head']:.1%} |",
-        f"| the same, mean of frames | {found['order']['mean of frames']:.1%} |",
-        f"| colours swapped between two objects | {found['binding']['ranked right']:.1%} |",
+        "| probe, unseen combinations | share right | clips |",
+        "| --- | --- | --- |",
+        f"| forward or reversed | {found['order']['with the head']:.1%} | {found['order']['clips']} |",
+        f"| the same, from the mean of frames | {found['order']['mean of frames']:.1%} "
+        f"| {found['order']['clips']} |",
+        f"| colours swapped between two objects | {found['binding']['ranked right']:.1%} "
+        f"| {found['binding']['clips']} |",
     ]
     return "\n".join(lines) + "\n"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
+from experiments.cards import accuracy_table, origin_rows
 from experiments.results_file import conditions, write_results
 from t2v_mini.configs import Config, get_config
 from t2v_mini.files import atomic_path
@@ -57,7 +58,7 @@ def ship(trainer: Trainer, curve: list[dict]) -> Path:
     path = PRETRAINED / f"{name}.safetensors"
     digest = pipeline.save(path)
     with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card(name, config, pipeline.record, digest))
+        temporary.write_text(card(config, pipeline.record, digest))
     losses = trainer.losses
     smooth = [sum(losses[i : i + 50]) / len(losses[i : i + 50]) for i in range(0, len(losses), 50)]
     write_results(
@@ -68,38 +69,25 @@ def ship(trainer: Trainer, curve: list[dict]) -> Path:
     return path
 
 
-def card(name: str, config: Config, record: dict, digest: str) -> str:
+def card(config: Config, record: dict, digest: str) -> str:
     """The model card, from what was measured."""
-    data, train = config.data, config.train
+    record = {**record, "config": config.to_dict()}
+    kinds = list(record["evaluation"]["unseen"]["facts"])
     lines = [
-        f"# {name}",
+        f"# {config.name}",
         "",
-        f"Text to video on Moving Shapes, level {data.level}: {data.frames} frames of "
-        f"{data.height} x {data.width} pixels.",
+        "Text to video on Moving Shapes.",
         "",
         "| | |",
         "| --- | --- |",
-        f"| data | Moving Shapes level {data.level}, seen combinations, drawn on the fly |",
-        f"| training | {record['step']} steps of {train.batch} clips, {record['seconds'] / 60:.0f} minutes |",
-        f"| device | {record['conditions']['device']}, {record['conditions']['threads']} threads |",
-        f"| versions | torch {record['conditions']['torch']}, Python {record['conditions']['python']} |",
-        f"| commit | {record['conditions']['commit']} |",
+        *origin_rows(record, digest),
         f"| sampling | {config.sample.steps} Euler steps, guidance {config.sample.guidance} |",
-        f"| content hash | `{digest}` |",
-        "| licence | MIT |",
         "",
-        "| combinations | caption accuracy | 95 % interval | ceiling | spread | clips |",
-        "| --- | --- | --- | --- | --- | --- |",
+        *accuracy_table(record["evaluation"]),
+        "",
+        "| facts | " + " | ".join(kinds) + " |",
+        "| --- |" + " --- |" * len(kinds),
     ]
-    for split in ("seen", "unseen"):
-        row = record["evaluation"][split]
-        low, high = row["interval"]
-        lines.append(
-            f"| {split} | {row['caption_accuracy']:.1%} | {low:.1%} to {high:.1%} | {row['ceiling']:.1%} "
-            f"| {row['spread']:.2f} | {row['clips']} |"
-        )
-    kinds = list(record["evaluation"]["unseen"]["facts"])
-    lines += ["", "| facts | " + " | ".join(kinds) + " |", "| --- |" + " --- |" * len(kinds)]
     for split in ("seen", "unseen"):
         values = record["evaluation"][split]["facts"]
         lines.append(f"| {split} | " + " | ".join(f"{values[kind]:.1%}" for kind in kinds) + " |")

@@ -1,14 +1,17 @@
 """Check that every shipped weight still does what its card says: `python -m tools.check_weights`.
 
-The clips of the card's own check are generated and judged again; two points less is a failure.
+The clips of the card's own check are generated and judged again, and retrieval is measured again; two
+points less is a failure.
 """
 
 import sys
 
 from tqdm import tqdm
 
+from experiments.train_clip import retrieval
 from t2v_mini.pipeline import TextToVideo, evaluate
-from t2v_mini.training.shipped import shipped_weights
+from t2v_mini.training.checkpoint import read_record
+from t2v_mini.training.shipped import PRETRAINED, load_clip, shipped_weights
 
 TOLERANCE = 0.02
 
@@ -33,6 +36,21 @@ def main() -> int:
             f"{name}: caption accuracy {found['caption_accuracy']:.1%} on {found['clips']} clips, "
             f"card {card['caption_accuracy']:.1%}: {'ok' if good else 'FAILED'}"
         )
+    return failed + sum(map(check_clip, shipped_weights("clip")))
+
+
+def check_clip(name: str) -> int:
+    """Measure the recall of an encoder again; returns how many figures are too low."""
+    card = read_record(PRETRAINED / f"{name}.safetensors")["evaluation"]["retrieval"]
+    found, failed = retrieval(load_clip(name), card["level 1"]["draws"]), 0
+    for level, row in found.items():
+        for way in ("text to video", "video to text"):
+            good = row[way] >= card[level][way] - TOLERANCE
+            failed += not good
+            print(
+                f"{name}: {level}, {way}: recall at 1 {row[way]:.1%}, card {card[level][way]:.1%}: "
+                f"{'ok' if good else 'FAILED'}"
+            )
     return failed
 
 

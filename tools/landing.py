@@ -15,6 +15,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
+from experiments.cards import accuracy_table, origin_rows, recall_table
 from t2v_mini import viz
 from t2v_mini.data.video_files import frames_uint8, write_video
 from t2v_mini.files import atomic_path
@@ -109,18 +110,7 @@ def gallery(video: Float[Tensor, "B 3 F H W"], verdicts: list[Verdict]) -> str:
 
 def accuracy(record: dict) -> str:
     """The figures of the model card, as a table, and what the intervals say."""
-    lines = [
-        "| combinations | caption accuracy | 95% interval | ceiling | spread | clips |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for split in ("seen", "unseen"):
-        row = record["evaluation"][split]
-        low, high = row["interval"]
-        lines.append(
-            f"| {split} | {row['caption_accuracy']:.1%} | {low:.1%} to {high:.1%} | {row['ceiling']:.1%} "
-            f"| {row['spread']:.2f} | {row['clips']} |"
-        )
-    return "\n".join([*lines, "", comparison(record["evaluation"])]) + "\n"
+    return "\n".join([*accuracy_table(record["evaluation"]), "", comparison(record["evaluation"])]) + "\n"
 
 
 def comparison(evaluation: dict) -> str:
@@ -137,24 +127,13 @@ def comparison(evaluation: dict) -> str:
 
 def weights_table() -> str:
     """Every shipped weight with what made it."""
-    rows = []
-    for name in shipped_weights():
+    rows, tables = [], []
+    for name in (*shipped_weights(), *shipped_weights("clip")):
         record = read_record(PRETRAINED / f"{name}.safetensors")
-        config, conditions = record["config"], record["conditions"]
-        data = config["data"]
-        rows += [
-            f"| **{name}** | |",
-            f"| content hash | `{record['hash'][:32]}` |",
-            f"| configuration | `{config['name']}`: level {data['level']}, {data['frames']} frames of "
-            f"{data['height']} x {data['width']} |",
-            f"| training | {record['step']} steps of {config['train']['batch']} clips, seed "
-            f"{config['train']['seed']}, {record['seconds'] / 60:.0f} minutes |",
-            f"| device | {conditions['device']}, {conditions['threads']} threads |",
-            f"| versions | torch {conditions['torch']}, Python {conditions['python']} |",
-            f"| commit | `{(conditions['commit'] or 'none')[:12]}` |",
-            f"| date | {conditions.get('date', 'that of the commit')} |",
-        ]
-    return "\n".join(["| weights | |", "| --- | --- |", *rows]) + "\n"
+        rows += [f"| **{name}** | |", *origin_rows(record, record["hash"][:32])]
+        if record.get("kind") == "clip":
+            tables += ["", f"What `{name}` finds:", "", *recall_table(record["evaluation"]["retrieval"])]
+    return "\n".join(["| weights | |", "| --- | --- |", *rows, *tables]) + "\n"
 
 
 def clips_table(video: Float[Tensor, "B 3 F H W"], verdicts: list[Verdict]) -> str:

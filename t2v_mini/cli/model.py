@@ -240,8 +240,12 @@ class Info:
                 "caption_accuracy": unseen.get("caption_accuracy"),
                 "interval": unseen.get("interval"),
             }
+        encoders = {}
+        for name in shipped_weights("clip"):
+            record = read_record(PRETRAINED / f"{name}.safetensors")
+            encoders[name] = {"hash": record["hash"], "step": record["step"], **record["evaluation"]}
         if self.json:
-            print(json.dumps({"configs": configs, "weights": weights}))
+            print(json.dumps({"configs": configs, "weights": weights, "encoders": encoders}))
             return
         for name, row in configs.items():
             print(
@@ -253,4 +257,11 @@ class Info:
             told = "not measured" if accuracy is None else f"{accuracy:.1%}"
             print(
                 f"weights {name}: step {row['step']}, unseen caption accuracy {told}, hash {row['hash'][:16]}"
+            )
+        for name, row in encoders.items():
+            recalls = [value["video to text"] for value in row["retrieval"].values()]
+            told = ", ".join(f"{share:.1%}" for share in recalls)
+            print(
+                f"encoder {name}: step {row['step']}, video-to-text recall at 1 by level {told}, "
+                f"hash {row['hash'][:16]}"
             )

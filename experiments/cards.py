@@ -1,0 +1,56 @@
+"""What the cards of shipped weights, and the book's pages about them, have in common."""
+
+
+def accuracy_table(evaluation: dict) -> list[str]:
+    """Caption accuracy of seen and unseen combinations, as the lines of a table."""
+    lines = [
+        "| combinations | caption accuracy | 95% interval | ceiling | spread | clips |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for split in ("seen", "unseen"):
+        row = evaluation[split]
+        low, high = row["interval"]
+        lines.append(
+            f"| {split} | {row['caption_accuracy']:.1%} | {low:.1%} to {high:.1%} | {row['ceiling']:.1%} "
+            f"| {row['spread']:.2f} | {row['clips']} |"
+        )
+    return lines
+
+
+def recall_table(retrieval: dict) -> list[str]:
+    """Recall at 1 of an encoder of clips and captions, as the lines of a table."""
+    lines = [
+        "| recall at 1, unseen combinations | text to video | video to text | captions | draws of clips |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, row in retrieval.items():
+        lines.append(
+            f"| {name} | {row['text to video']:.1%} | {row['video to text']:.1%} "
+            f"| {row['captions']} | {row['draws']} |"
+        )
+    return lines
+
+
+def canvases(config: dict) -> str:
+    """Levels and canvases of a configuration's data."""
+    data = config["data"] if isinstance(config["data"], list | tuple) else [config["data"]]
+    return "; ".join(
+        f"level {one['level']}, {one['frames']} frames of {one['height']} x {one['width']}" for one in data
+    )
+
+
+def origin_rows(record: dict, digest: str) -> list[str]:
+    """Data, training, device, versions, commit and hash, as rows of a table with two columns."""
+    config, where = record["config"], record["conditions"]
+    return [
+        f"| content hash | `{digest}` |",
+        f"| configuration | `{config['name']}` |",
+        f"| data | Moving Shapes, {canvases(config)}; seen combinations, drawn on the fly |",
+        f"| training | {record['step']} steps of {config['train']['batch']} clips, seed "
+        f"{config['train']['seed']}, {record['seconds'] / 60:.0f} minutes |",
+        f"| device | {where['device']}, {where['threads']} thread{'s' * (where['threads'] != 1)} |",
+        f"| versions | torch {where['torch']}, Python {where['python']} |",
+        f"| commit | `{(where['commit'] or 'none')[:12]}` |",
+        f"| date | {where.get('date', 'that of the commit')} |",
+        "| licence | MIT |",
+    ]
