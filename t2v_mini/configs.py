@@ -115,7 +115,7 @@ class ContrastiveConfig:
     name: str
     model: ClipConfig = field(default_factory=ClipConfig)
     data: tuple[DataConfig, ...] = (DataConfig(), DataConfig(level=2, frames=16))
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1000, batch=128, compile=False))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1100, batch=128, compile=False))
 
     def to_dict(self) -> dict:
         """Plain nested dictionaries, for JSON."""

@@ -72,12 +72,16 @@ def test_unknown_denoiser():
         make(denoiser="gan")
 
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("denoiser", ["unet", "dit"])
-def test_trains_compiled_in_bf16(denoiser):
+def test_trains_compiled_in_bf16(denoiser, device):
     """Compiled and in half precision, a step's gradient is that of the plain network, but for rounding."""
-    model = make(denoiser=denoiser, depth=2)
-    x, t, _ = inputs(model)
+    model = make(denoiser=denoiser, depth=2).to(device)
+    x, t, _ = (z.to(device) if isinstance(z, torch.Tensor) else z for z in inputs(model))
     with torch.no_grad():  # open the gates
         for parameter in model.denoiser.parameters():
             if (parameter == 0).all():
@@ -86,13 +90,42 @@ def test_trains_compiled_in_bf16(denoiser):
     for fast in (False, True):
         if fast:
             model.denoiser.compile()
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+        with torch.autocast(device, torch.bfloat16, enabled=fast):
             out = model(x, t, model.encode(["a red circle moves left", "a circle"]))
         model.zero_grad()
         (out.float() - x).square().mean().backward()
-        grads.append(torch.cat([p.grad.flatten() for p in model.denoiser.parameters()]))
+        grads.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     assert torch.isfinite(grads[1]).all()
     assert torch.nn.functional.cosine_similarity(*grads, dim=0) > 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", DEVICES)
+def test_towers_train_compiled_in_bf16(device):
+    """The same for the towers of the encoder of clips and captions, through the loss."""
+    from t2v_mini.configs import ClipConfig
+    from t2v_mini.losses.contrastive import ContrastiveLoss
+    from t2v_mini.models.text_video import mini_clip
+
+    torch.manual_seed(0)
+    config = ClipConfig(width=32, depth=1, heads=2, text_width=32, text_heads=2, text_depth=1, embed=32,
+                        temporal_depth=1, temporal_heads=2)  # fmt: skip
+    encoder, loss = mini_clip(config).to(device), ContrastiveLoss().to(device)
+    torch.nn.init.normal_(encoder.head.out.weight, std=0.3)
+    video = torch.rand(4, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1)).to(device) * 2 - 1
+    texts = ["a red circle", "a blue square", "a small circle grows", "a white triangle moves left"]
+    grads = []
+    for fast in (False, True):
+        if fast:
+            encoder.clip.visual.compile()
+            encoder.clip.text.compile()
+        with torch.autocast(device, torch.bfloat16, enabled=fast):
+            clips, captions = encoder.encode_video(video), encoder.encode_text(texts)
+        encoder.zero_grad()
+        loss(clips.float(), captions.float()).backward()
+        grads.append(torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None]))
+    assert torch.isfinite(grads[1]).all()
+    assert torch.nn.functional.cosine_similarity(*grads, dim=0) > 0.95
 
 
 def test_width_sets_the_size():

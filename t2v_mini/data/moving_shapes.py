@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from t2v_mini.configs import DataConfig
+from t2v_mini.data.counterfactual import twin_scene
 from t2v_mini.world import Facts, caption, render, sample_scene
 from t2v_mini.world.drawing_facts import leave_out
 from t2v_mini.world.scene import Scene
@@ -49,6 +50,19 @@ def training_batch(config: DataConfig, step: int, size: int, seed: int = 0) -> B
     return _draw(scenes, [_training_caption(s.facts, first + i) for i, s in enumerate(scenes)], config)
 
 
+def contrastive_batch(config: DataConfig, step: int, size: int, seed: int = 0) -> Batch:
+    """As `training_batch`, but the second half are twins of the first: each differs in one respect.
+
+    In a batch of independent scenes hardly two differ in their motion alone, or only in which object
+    has which colour, so that a contrastive loss hardly has to look (hard negatives: Yuksekgonul et al. 2023).
+    """
+    first, half = FIRST_TRAINING_SEED * (seed + 1) + step * size, size // 2
+    canvas = _aspect(config)
+    scenes = [sample_scene(config.level, first + i, split="seen", canvas=canvas) for i in range(size - half)]
+    scenes += [twin_scene(scenes[i], first + size - half + i, canvas) for i in range(half)]
+    return _draw(scenes, [_training_caption(s.facts, first + i) for i, s in enumerate(scenes)], config)
+
+
 def _training_caption(facts: Facts, seed: int) -> str:
     """A paraphrase; every second caption leaves some facts out."""
     rng = np.random.default_rng([1, seed])
@@ -56,18 +70,23 @@ def _training_caption(facts: Facts, seed: int) -> str:
 
 
 def training_batches(
-    configs: DataConfig | Sequence[DataConfig], start: int, stop: int, size: int, seed: int = 0
+    configs: DataConfig | Sequence[DataConfig],
+    start: int,
+    stop: int,
+    size: int,
+    seed: int = 0,
+    draw: Callable[..., Batch] = training_batch,
 ) -> Iterator[Batch]:
     """The batches of steps `start` ... `stop - 1`, drawn ahead by one worker process.
 
-    Several configurations take turns, a batch each.
+    Several configurations take turns, a batch each; `draw` makes them.
     """
     configs = [configs] if isinstance(configs, DataConfig) else list(configs)
     ahead = 8
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_quiet_worker) as pool:
 
         def ask(step: int):
-            return pool.submit(training_batch, configs[step % len(configs)], step, size, seed)
+            return pool.submit(draw, configs[step % len(configs)], step, size, seed)
 
         waiting = [ask(step) for step in range(start, min(start + ahead, stop))]
         for step in range(start, stop):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from t2v_mini.configs import Config, ContrastiveConfig
-from t2v_mini.data.moving_shapes import Batch, training_batches
+from t2v_mini.data.moving_shapes import Batch, contrastive_batch, training_batches
 from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.layers.conditioning import drop_condition
 from t2v_mini.losses.contrastive import ContrastiveLoss
@@ -81,7 +81,9 @@ class ContrastiveTrainer(TrainingLoop):
 
     def batches(self, stop: int) -> Iterator[Batch]:
         train = self.config.train
-        return training_batches(self.config.data, self.step, stop, train.batch, train.seed)
+        return training_batches(
+            self.config.data, self.step, stop, train.batch, train.seed, draw=contrastive_batch
+        )
 
     def loss(self, batch: Batch) -> Tensor:
         video = batch.video.float().div_(127.5).sub_(1).to(self.device)

@@ -40,13 +40,15 @@ def sample_scene(
     )
 
 
-def scene_for(claim: Facts, seed: int = 0, *, canvas: tuple[float, float] = (1.0, 1.0)) -> Scene:
+def scene_for(
+    claim: Facts, seed: int = 0, *, canvas: tuple[float, float] = (1.0, 1.0), attempts: int = 200
+) -> Scene:
     """Draw a scene for what a caption says; what it leaves open is drawn at random.
 
-    Raises `ValueError` for a bad seed, and when no such scene fits on the canvas.
+    Raises `ValueError` for a bad seed, and when no such scene is found in so many attempts.
     """
     rng = np.random.default_rng([0, check_seed(seed)])
-    return _until_proven(lambda _: complete_facts(claim, rng), 3, rng, canvas, attempts=200)
+    return _until_proven(lambda _: complete_facts(claim, rng), 3, rng, canvas, attempts)
 
 
 def check_seed(seed: int) -> int:
