@@ -1,5 +1,6 @@
 """Chapter 2: the solutions as they stand in the notebook, other right answers, and wrong ones."""
 
+import numpy as np
 import torch
 
 SOLUTIONS = {
@@ -123,7 +124,11 @@ def _weigh(power=2, factor=2.0, shrink=True, stable=True):
 RIGHT = {
     "2.1": [("einsum", _by_einsum), ("power", _mix(_root, _rest))],
     "2.2": [("eps from x0", _v(divide="eps"))],
-    "2.3": [("tensor", lambda T, count: T * torch.arange(count, 0, -1) // count - 1)],
+    "2.3": [
+        ("array", lambda T, count: T * np.arange(count, 0, -1) // count - 1),
+        ("numpy integers", lambda T, count: list(T * np.arange(count, 0, -1) // count - 1)),
+        ("tensor", lambda T, count: T * torch.arange(count, 0, -1) // count - 1),
+    ],
     "2.4": [("share of noise", _by_posterior)],
     "2.5": [("cdist", _weigh())],
 }
@@ -163,6 +168,11 @@ WRONG = {
             lambda T, count: [round(x) for x in torch.linspace(T - 1, 0, count).tolist()],
             "apart",
         ),
+        (
+            "rounded",
+            lambda T, n: [int(i) - 1 for i in np.round(np.arange(T, 0, -T / n))],
+            "must have|leaves 0",
+        ),
         ("same gap", lambda T, count: [T - 1 - i * (T // count) for i in range(count)], "apart"),
     ],
     "2.4": [
@@ -171,6 +181,11 @@ WRONG = {
         ("fresh at eta 0", _ddim(noise="z"), "use the noise that is in x"),
         ("upside down", _ddim(upside_down=True), "not a number"),
         ("old levels", _ddim(levels="old"), "factors of the old time|must return x0"),
+        (
+            "own noise",
+            lambda x, x0, now, before, eta, z: _ddim()(x, x0, now, before, eta, torch.randn_like(z)),
+            "two results",
+        ),
         ("returns x0", lambda x, x0, now, before, eta, z: x0, "already with eta = 0"),
     ],
     "2.5": [
@@ -186,6 +201,7 @@ WRONG = {
             "over N",
         ),
         ("mean over D", _weigh(factor=10.0), "not their mean"),
+        ("floor of sigma", lambda x, d, a, s: _weigh()(x, d, a, max(s, 0.05)), "not the mean of x0"),
         ("scaled", lambda x, d, a, s: x / a, "not the mean of x0"),
     ],
 }
