@@ -13,6 +13,7 @@ from tqdm import tqdm
 from experiments.cards import origin_rows, recall_table
 from experiments.results_file import conditions, write_results
 from t2v_mini.configs import CLIP
+from t2v_mini.data.counterfactual import REVERSED
 from t2v_mini.files import atomic_path
 from t2v_mini.metrics.alignment import preferred, recall_at
 from t2v_mini.models.text_video import TextVideoEncoder
@@ -20,10 +21,6 @@ from t2v_mini.training.shipped import PRETRAINED, clip_of, save_clip
 from t2v_mini.training.trainer import ContrastiveTrainer
 from t2v_mini.world import caption, render, sample_scene
 from t2v_mini.world.vocabulary import Facts
-
-REVERSED = {
-    "left": "right", "right": "left", "up": "down", "down": "up", "grows": "shrinks", "shrinks": "grows",
-}  # fmt: skip
 
 
 @dataclass

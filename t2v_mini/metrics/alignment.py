@@ -1,12 +1,8 @@
 """How well text and video agree: retrieval, order in time, binding."""
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-Score = Callable[[Tensor, list[str]], Tensor]  # clips and captions -> similarities (clips, captions)
 
 
 def recall_at(similarity: Float[Tensor, "N N"], k: int = 1) -> tuple[float, float]:
