@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
+from experiments.recipe import LEVELS, Measure
 from experiments.results_file import write_results
 from t2v_mini.configs import Config, ModelConfig, get_config
 from t2v_mini.data.moving_shapes import Batch, training_batch
@@ -24,7 +25,6 @@ from t2v_mini.models.generator import DENOISERS, Generator, parameter_count
 from t2v_mini.pipeline import TextToVideo
 from t2v_mini.training.trainer import Trainer
 
-LEVELS = (0.3, 0.5, 0.7, 0.9)
 ARMS: dict[str, dict] = {
     "DiT, joint": {},
     "DiT, factorised": {"attention": "factorized"},
@@ -105,28 +105,12 @@ def arm_config(changes: dict, seed: int, arguments: Arguments) -> Config:
     return replace(base, name="denoisers", model=arm_model(changes, arguments), train=train)
 
 
-class Measure:
-    """Squared error in the clean clip at each noise level, on clips that no run trains on."""
-
-    def __init__(self, config: Config, clips: int) -> None:
-        # The runs draw from seeds 0, 1, ...: seed 99 is new.
-        self.batch = training_batch(config.data, step=0, size=clips, seed=99)
-        self.x0 = self.batch.video.float() / 127.5 - 1
-        self.noise = torch.randn(self.x0.shape, generator=torch.Generator().manual_seed(0))
-
-    @torch.no_grad()
-    def __call__(self, trainer: Trainer, cut: bool) -> list[float]:
-        pipeline = TextToVideo.from_trainer(trainer)
-        model, process = pipeline.model, pipeline.process
-        if cut:
-            cut_frames(model)
-        text, found = model.encode(self.batch.captions), []
-        for level in LEVELS:
-            t = torch.full((len(self.x0),), level)
-            xt = process.corrupt(self.x0, self.noise, t)
-            guess = process.to_x0(model(xt, t, text), xt, t)
-            found.append((guess - self.x0).square().mean().item())
-        return found
+def averaged(trainer: Trainer, cut: bool) -> TextToVideo:
+    """The averaged weights of a run, with its frames apart where the arm has them so."""
+    pipeline = TextToVideo.from_trainer(trainer)
+    if cut:
+        cut_frames(pipeline.model)
+    return pipeline
 
 
 def train_arms(seed: int, arguments: Arguments, bar: tqdm) -> dict[str, list[dict]]:
@@ -149,7 +133,7 @@ def train_arms(seed: int, arguments: Arguments, bar: tqdm) -> dict[str, list[dic
                     "step": trainer.step,
                     "seconds": before["seconds"] + seconds,
                     "processor_seconds": before["processor_seconds"] + processor,
-                    "errors": measure(trainer, cut=name == CUT),
+                    "errors": measure(averaged(trainer, cut=name == CUT)),
                 }
             )
             bar.update()

@@ -52,21 +52,25 @@ def arm_config(changes: dict, seed: int, arguments: Arguments) -> Config:
     return replace(base, name="recipe", model=replace(base.model, width=arguments.width), train=train)
 
 
-@torch.no_grad()
-def error(trainer: Trainer, clips: int) -> float:
-    """Mean squared error in x0 of the averaged weights, over the noise levels."""
-    pipeline = TextToVideo.from_trainer(trainer)
-    # The trainers draw from seeds 0, 1, ...: no clip of seed 99 was trained on.
-    batch = training_batch(trainer.config.data, step=0, size=clips, seed=99)
-    x0 = batch.video.float() / 127.5 - 1
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
-    text, found = pipeline.model.encode(batch.captions), []
-    for level in LEVELS:
-        t = torch.full((clips,), level)
-        xt = pipeline.process.corrupt(x0, noise, t)
-        guess = pipeline.process.to_x0(pipeline.model(xt, t, text), xt, t)
-        found.append((guess - x0).square().mean().item())
-    return sum(found) / len(found)
+class Measure:
+    """Squared error in the clean clip at each noise level, on clips that no run trains on."""
+
+    def __init__(self, config: Config, clips: int) -> None:
+        # The runs draw from seeds 0, 1, ...: seed 99 is new.
+        self.batch = training_batch(config.data, step=0, size=clips, seed=99)
+        self.x0 = self.batch.video.float() / 127.5 - 1
+        self.noise = torch.randn(self.x0.shape, generator=torch.Generator().manual_seed(0))
+
+    @torch.no_grad()
+    def __call__(self, pipeline: TextToVideo) -> list[float]:
+        model, process = pipeline.model, pipeline.process
+        text, found = model.encode(self.batch.captions), []
+        for level in LEVELS:
+            t = torch.full((len(self.x0),), level)
+            xt = process.corrupt(self.x0, self.noise, t)
+            guess = process.to_x0(model(xt, t, text), xt, t)
+            found.append((guess - self.x0).square().mean().item())
+        return found
 
 
 def main(arguments: Arguments) -> None:
@@ -78,7 +82,8 @@ def main(arguments: Arguments) -> None:
             for seed in range(arguments.seeds):
                 trainer = Trainer(arm_config(changes, seed, arguments))
                 trainer.train(progress=False)
-                errors.append(error(trainer, arguments.clips))
+                found = Measure(trainer.config, arguments.clips)(TextToVideo.from_trainer(trainer))
+                errors.append(sum(found) / len(found))
                 seconds.append(trainer.seconds)
                 bar.update()
             rows.append({"arm": name, "changes": changes, "errors": errors, "seconds": seconds})
