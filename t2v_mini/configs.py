@@ -40,7 +40,7 @@ class ClipConfig:
     embed: int = 128
     temporal_depth: int = 2
     temporal_heads: int = 4
-    frames: int = 8  # looked at; of a longer clip, as many are picked evenly
+    frames: int = 4  # looked at; of a longer clip, as many are picked evenly
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class ContrastiveConfig:
     name: str
     model: ClipConfig = field(default_factory=ClipConfig)
     data: tuple[DataConfig, ...] = (DataConfig(), DataConfig(level=2, frames=16))
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1100, batch=128, compile=False))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1150, batch=128, compile=False))
 
     def to_dict(self) -> dict:
         """Plain nested dictionaries, for JSON."""

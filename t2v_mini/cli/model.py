@@ -197,9 +197,9 @@ class Train:
 
     def _resumed(self, config: "Config") -> "Config":
         """The configuration with the number of steps that the stopped run was started with."""
-        from t2v_mini.training.checkpoint import read_record
+        from t2v_mini.training.checkpoint import read_record, training_state
 
-        path = self.folder / f"{config.name}-training.safetensors"
+        path = training_state(self.folder, config.name)
         if not path.is_file():
             raise ValueError(f"folder must hold a run of {config.name!r} to resume, got {self.folder}")
         steps = read_record(path)["config"]["train"]["steps"]

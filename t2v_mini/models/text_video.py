@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from t2v_mini.configs import ClipConfig
 from t2v_mini.data.tokenizer import tokenize
 from t2v_mini.layers.conditioning import masked_mean, zero_linear
+from t2v_mini.layers.embeddings import sinusoidal
 from t2v_mini.models.text import text_tower
 
 Tokenizer = Callable[[list[str]], Int[Tensor, "B L"]]
@@ -22,15 +23,16 @@ Tokenizer = Callable[[list[str]], Int[Tensor, "B L"]]
 class TemporalHead(nn.Module):
     """A Transformer along time on top of frame features (CLIP4Clip's seqTransf, Luo et al. 2021).
 
-    It adds to its input, and starts by adding nothing: what follows then is mean-pooled CLIP.
-    Raises `ValueError` when `heads` does not divide `width`.
+    It adds to its input, and starts by adding nothing: what follows then is mean-pooled CLIP. Its
+    positions are learned and start as sines, at about the scale of the features: from small random
+    ones, a short training finds no order. Raises `ValueError` when `heads` does not divide `width`.
     """
 
     def __init__(self, width: int, heads: int = 8, depth: int = 3, frames: int = 32) -> None:
         super().__init__()
         if heads < 1 or width % heads:
             raise ValueError(f"heads must divide width, got width {width} and heads {heads}")
-        self.positions = nn.Parameter(0.02 * torch.randn(frames, width))
+        self.positions = nn.Parameter(sinusoidal(torch.arange(float(frames)), width, period=100.0))
         layer = nn.TransformerEncoderLayer(
             width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -141,6 +143,7 @@ def mini_clip(config: ClipConfig) -> TextVideoEncoder:
             head_width=config.width // config.heads,
             patch_size=config.patch,
             image_size=config.image_size,
+            pos_embed_type="sin_cos_2d",  # a start only: they are trained
         ),
         CLIPTextCfg(vocab_size=2, width=8, heads=1, layers=1),
     )

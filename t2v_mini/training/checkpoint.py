@@ -14,6 +14,11 @@ from t2v_mini.files import atomic_path
 FORMAT = "t2v_mini-1"
 
 
+def training_state(folder: str | Path, name: str) -> Path:
+    """Where a run of that configuration keeps its state."""
+    return Path(folder) / f"{name}-training.safetensors"
+
+
 def content_hash(tensors: dict[str, Tensor]) -> str:
     """SHA-256 over names, shapes, types and bytes, in the order of names."""
     digest = hashlib.sha256()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from t2v_mini.data.moving_shapes import Batch
-from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
+from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint, training_state
 from t2v_mini.training.ema import EMA
 from t2v_mini.training.learning_rate import trapezoid
 from t2v_mini.training.optimizer import Optimizers
@@ -44,7 +44,7 @@ class TrainingLoop:
     @property
     def checkpoint(self) -> Path | None:
         """Where the training state is kept."""
-        return self.folder / f"{self.config.name}-training.safetensors" if self.folder is not None else None
+        return training_state(self.folder, self.config.name) if self.folder is not None else None
 
     def train_step(self, batch: Batch) -> float:
         """One optimiser step on one batch; returns the loss."""
