@@ -12,6 +12,7 @@ from t2v_mini.models.text_video import TemporalHead, TextVideoEncoder, mini_clip
 from t2v_mini.world import render, sample_scenes
 
 SMALL = ClipConfig(
+    frames=8,
     patch=8, width=32, depth=1, heads=2, text_width=32, text_heads=2, text_depth=1, embed=24,
     temporal_depth=1, temporal_heads=2,
 )  # fmt: skip
@@ -99,6 +100,20 @@ def test_long_clips_are_sampled_evenly(encoder):
     clip = video(frames=16)
     picked = clip[:, :, [0, 2, 4, 6, 9, 11, 13, 15]]
     assert torch.equal(encoder.encode_video(clip), encoder.encode_video(picked))
+
+
+def test_frames_are_picked_among_the_real_ones_only(encoder):
+    """However long the padding, and wherever it stands, the same real frames are looked at."""
+    stir(encoder.head)
+    clip = video(frames=12)
+    padded = torch.cat([torch.full((2, 3, 2, 32, 32), 0.7), clip, torch.full((2, 3, 7, 32, 32), 0.3)], dim=2)
+    mask = torch.zeros(2, 21, dtype=torch.bool)
+    mask[:, 2:14] = True
+    mask[1, 5:] = False  # three real frames, fewer than are looked at
+    short = encoder.encode_video(clip[1:, :, :3])
+    found = encoder.encode_video(padded, mask)
+    assert torch.allclose(found[0], encoder.encode_video(clip)[0], atol=1e-5)
+    assert torch.allclose(found[1], short[0], atol=1e-5)
 
 
 def test_frozen_towers_pass_gradients_and_stay_in_evaluation_mode(toy_name):

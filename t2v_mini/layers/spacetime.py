@@ -18,9 +18,9 @@ POSITIONS = ("rotary", "relative", "none")
 class RelativePositionBias(nn.Module):
     """Adds `table[q - k + reach - 1]` to the logits, a learned table for each axis.
 
-    A bias is a number, as in Swin (Liu et al. 2021, equation 4); that it is a sum over the axes is from
-    MViTv2 (Li et al. 2022). The tables start at zero. Offsets of `reach` and more share the last entry (Shaw et al. 2018), so
-    that any size of grid works.
+    A bias is a number, as in Swin (Liu et al. 2021, equation 4); that it is a sum over the axes is
+    from MViTv2 (Li et al. 2022). The tables start at zero. Offsets of `reach` and more share the last
+    entry (Shaw et al. 2018), so that any size of grid works.
     """
 
     def __init__(self, heads: int, reach: tuple[int, ...]) -> None:

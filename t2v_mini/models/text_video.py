@@ -106,8 +106,8 @@ class TextVideoEncoder(nn.Module):
     ) -> Float[Tensor, "B D"]:
         """One vector a clip: the mean over its frames, after the head along time.
 
-        `mask` is true for the frames that count. Of a clip with more than `frames` frames, as many
-        are picked evenly, both ends included. Raises `ValueError` for a mask of another shape.
+        `mask` is true for the frames that count. Of a clip with more than `frames` of
+        them, as many are picked evenly, both ends included. Raises `ValueError` for a mask of another shape.
         """
         shape = (video.shape[0], video.shape[2])
         if mask is None:
@@ -115,8 +115,7 @@ class TextVideoEncoder(nn.Module):
         if mask.shape != shape:
             raise ValueError(f"mask must have shape {shape}, got {tuple(mask.shape)}")
         if self.frames is not None and video.shape[2] > self.frames:
-            picked = torch.linspace(0, video.shape[2] - 1, self.frames).round().long()
-            video, mask = video[:, :, picked], mask[:, picked]
+            video, mask = pick_frames(video, mask, self.frames)
         frames = self.encode_frames(video)
         return masked_mean(frames if self.head is None else self.head(frames, mask), mask)
 
@@ -128,6 +127,20 @@ class TextVideoEncoder(nn.Module):
         """Cosine between each clip and each caption, in [-1, 1]."""
         clips = F.normalize(self.encode_video(video), dim=-1)
         return clips @ F.normalize(self.encode_text(captions), dim=-1).T
+
+
+def pick_frames(
+    video: Float[Tensor, "B C F H W"], mask: Bool[Tensor, "B F"], count: int
+) -> tuple[Float[Tensor, "B C K H W"], Bool[Tensor, "B K"]]:
+    """`count` frames of each clip, spread evenly over those that its mask allows, and their mask."""
+    real = mask.sum(1, keepdim=True)
+    steps = torch.arange(count, device=mask.device).expand(len(mask), -1)
+    spread = (steps * (real - 1) / max(count - 1, 1)).round().long()
+    # The real frames come first, in their order, wherever the padding stands.
+    order = mask.int().argsort(dim=1, descending=True, stable=True)
+    picked = order.gather(1, torch.where(real > count, spread, steps))
+    rows = torch.arange(len(video), device=mask.device)[:, None]
+    return video.transpose(1, 2)[rows, picked].transpose(1, 2), steps < real
 
 
 def mini_clip(config: ClipConfig) -> TextVideoEncoder:
