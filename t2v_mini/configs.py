@@ -14,6 +14,7 @@ class ModelConfig:
     depth: int = 4
     heads: int = 4
     stem_width: int = 384
+    text: str = "transformer"  # or "bag": the mean of the words, whatever their order
     text_width: int = 128
     text_heads: int = 4
     text_depth: int = 2

@@ -8,7 +8,7 @@ from t2v_mini.configs import ModelConfig
 from t2v_mini.data.tokenizer import tokenize
 from t2v_mini.layers.conditioning import TextCondition
 from t2v_mini.models.dit import VideoDiT
-from t2v_mini.models.text import TextEncoder
+from t2v_mini.models.text import BagOfWords, TextEncoder
 from t2v_mini.models.unet import VideoUNet
 
 DENOISERS = {"dit": VideoDiT, "unet": VideoUNet}
@@ -17,12 +17,12 @@ DENOISERS = {"dit": VideoDiT, "unet": VideoUNet}
 class Generator(nn.Module):
     """Predicts the clean clip from a noisy one, the time and captions.
 
-    Raises `ValueError` for an unknown denoiser.
+    Raises `ValueError` for an unknown denoiser or text encoder.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.text = TextEncoder(config.text_width, config.text_heads, config.text_depth, config.text_context)
+        self.text = text_encoder(config)
         if config.denoiser not in DENOISERS:
             raise ValueError(f"denoiser must be one of {', '.join(DENOISERS)}, got {config.denoiser!r}")
         self.denoiser = DENOISERS[config.denoiser](config)
@@ -35,6 +35,15 @@ class Generator(nn.Module):
         self, x: Float[Tensor, "B C F H W"], t: Float[Tensor, "B"], text: TextCondition
     ) -> Float[Tensor, "B C F H W"]:
         return self.denoiser(x, t, text)
+
+
+def text_encoder(config: ModelConfig) -> nn.Module:
+    """The encoder of words that the configuration asks for."""
+    if config.text == "bag":
+        return BagOfWords(config.text_width, config.text_context)
+    if config.text != "transformer":
+        raise ValueError(f"text must be 'transformer' or 'bag', got {config.text!r}")
+    return TextEncoder(config.text_width, config.text_heads, config.text_depth, config.text_context)
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -1,10 +1,10 @@
-"""Text towers of words: open_clip's text Transformer, alone or as half of a CLIP."""
+"""Encoders of words: open_clip's text Transformer, alone or as half of a CLIP, and a bag of words."""
 
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from t2v_mini.data.tokenizer import PAD, VOCABULARY_SIZE
-from t2v_mini.layers.conditioning import TextCondition
+from t2v_mini.layers.conditioning import TextCondition, masked_mean
 
 
 def text_tower(width: int, heads: int, depth: int, context: int, embed: int, tokens: bool) -> nn.Module:
@@ -45,7 +45,30 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Int[Tensor, "B L"]) -> TextCondition:
         """Encode token ids; `ValueError` for rows longer than the context."""
-        if ids.shape[1] > self.context:
-            raise ValueError(f"ids must hold at most {self.context} tokens a caption, got {ids.shape[1]}")
+        check_length(ids, self.context)
         pooled, tokens = self.tower(ids)
         return TextCondition(tokens, ids != PAD, pooled)
+
+
+class BagOfWords(nn.Module):
+    """Each word by itself, and their mean: the baseline that cannot know which word belongs to which.
+
+    (Deep averaging networks, Iyyer et al. 2015, without their layers.)
+    """
+
+    def __init__(self, width: int, context: int) -> None:
+        super().__init__()
+        self.context = context
+        self.token_embedding = nn.Embedding(VOCABULARY_SIZE, width)
+
+    def forward(self, ids: Int[Tensor, "B L"]) -> TextCondition:
+        """Encode token ids; `ValueError` for rows longer than the context."""
+        check_length(ids, self.context)
+        words, mask = self.token_embedding(ids), ids != PAD
+        return TextCondition(words, mask, masked_mean(words, mask))
+
+
+def check_length(ids: Int[Tensor, "B L"], context: int) -> None:
+    """Raise `ValueError` for captions of more tokens than the context holds."""
+    if ids.shape[1] > context:
+        raise ValueError(f"ids must hold at most {context} tokens a caption, got {ids.shape[1]}")

@@ -14,6 +14,7 @@ from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.layers.conditioning import drop_condition
 from t2v_mini.losses.contrastive import ContrastiveLoss
 from t2v_mini.models.generator import Generator
+from t2v_mini.models.text import TextEncoder
 from t2v_mini.models.text_video import TextVideoEncoder, mini_clip
 from t2v_mini.training.loop import TrainingLoop
 from t2v_mini.training.shipped import load_clip
@@ -62,6 +63,8 @@ class Trainer(TrainingLoop):
 
 def take_text(model: Generator, encoder: TextVideoEncoder) -> None:
     """Give a generator the text tower of a CLIP, and freeze it."""
+    if not isinstance(model.text, TextEncoder):
+        raise ValueError(f"text_weights need a Transformer for the text, got {type(model.text).__name__}")
     try:
         model.text.tower.load_state_dict(encoder.clip.text.state_dict())
     except RuntimeError as error:

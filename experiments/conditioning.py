@@ -1,0 +1,108 @@
+"""What each way of telling a denoiser its text is worth: `python -m experiments.conditioning`.
+
+Two objects, 16 frames. Every arm is the same denoiser, on the same clips, for the same number of steps; what
+differs is the text that it gets. Each arm is measured with and without guidance, on unseen combinations. A
+run that was stopped goes on where it was.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from experiments.results_file import write_results
+from experiments.train_clip import swapped
+from t2v_mini.configs import Config, DataConfig, get_config
+from t2v_mini.data.moving_shapes import evaluation_set
+from t2v_mini.metrics.alignment import preferred
+from t2v_mini.models.generator import parameter_count
+from t2v_mini.pipeline import TextToVideo, evaluate
+from t2v_mini.training.trainer import Trainer
+from t2v_mini.world import caption, judge_claims
+
+ARMS: dict[str, dict[str, dict]] = {
+    "bag of words": {"model": {"text": "bag", "words": False}},
+    "CLIP's vector": {"model": {"words": False}, "train": {"text_weights": "clip"}},
+    "CLIP's vector and words": {"train": {"text_weights": "clip"}},
+    "vector and words, trained along": {},
+}
+
+
+@dataclass
+class Arguments:
+    """Train every arm, or go on, then measure it."""
+
+    steps: int = 2000
+    """Training steps of each run."""
+    clips: int = 256
+    """Clips on which an arm is measured, at each guidance."""
+    guidances: tuple[float, ...] = (1.0, 2.0, 4.0)
+    """Scales of guidance; 1 is none."""
+    folder: Path = Path("runs/conditioning")
+    """Where the training states are kept."""
+
+
+def arm_config(name: str, steps: int) -> Config:
+    """The configuration of an arm."""
+    base, changes = get_config("mini"), ARMS[name]
+    return replace(
+        base,
+        name=name.replace(" ", "-").replace(",", "").replace("'", ""),
+        model=replace(base.model, **changes.get("model", {})),
+        data=DataConfig(level=2, frames=16),
+        train=replace(base.train, steps=steps, **changes.get("train", {})),
+    )
+
+
+def binding(pipeline: TextToVideo, clips: int, guidance: float) -> float:
+    """Of clips and their captions, the share that fits better than with the two objects' colours swapped.
+
+    Fit is the number of facts that hold; equal numbers count as half.
+    """
+    claims = [scene.facts for scene in evaluation_set(pipeline.config.data, "unseen", clips)]
+    counts: dict[str, list[int]] = {"said": [], "swapped": []}
+    for start in range(0, clips, 64):
+        part = claims[start : start + 64]
+        texts = [caption(claim) for claim in part]
+        video = pipeline(texts, guidance=guidance, seed=start)
+        for kind, facts in (("said", part), ("swapped", [swapped(claim) for claim in part])):
+            verdicts = judge_claims(video, facts, [caption(claim) for claim in facts])
+            counts[kind] += [sum(fact.holds for fact in verdict.facts) for verdict in verdicts]
+    return preferred(*(torch.tensor(found, dtype=torch.float32) for found in counts.values()))
+
+
+def train_arm(name: str, arguments: Arguments) -> Trainer:
+    """The arm's run, at its end."""
+    trainer = Trainer(arm_config(name, arguments.steps), arguments.folder)
+    if trainer.checkpoint.exists():
+        trainer.resume()
+    tqdm.write(f"{name}: from step {trainer.step}")
+    trainer.train(save_every=200)
+    return trainer
+
+
+def main(arguments: Arguments) -> None:
+    """Run all arms; the results so far are written after each."""
+    rows = []
+    for name, changes in ARMS.items():
+        trainer = train_arm(name, arguments)
+        pipeline = TextToVideo.from_trainer(trainer)
+        row = {
+            "arm": name,
+            "changes": changes,
+            "trained_parameters": parameter_count(trainer.model),
+            "seconds": trainer.seconds,
+            "evaluations": [],
+        }
+        for guidance in tqdm(arguments.guidances, desc=name, unit="scale"):
+            found = evaluate(pipeline, "unseen", arguments.clips, guidance=guidance)
+            row["evaluations"].append(found | {"binding": binding(pipeline, arguments.clips, guidance)})
+        rows.append(row)
+        settings = {"steps": arguments.steps, "clips": arguments.clips, "batch": trainer.config.train.batch}
+        write_results("conditioning", {"settings": settings, "rows": rows})
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
