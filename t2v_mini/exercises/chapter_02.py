@@ -1,25 +1,14 @@
 """Checks of chapter 2: diffusion."""
 
+from functools import partial
 from numbers import Integral
 
 import torch
 
+from t2v_mini.exercises.answers import close, tensor_of
 from t2v_mini.exercises.mechanism import Wrong, exercise
 
-
-def _tensor(name: str, found, shape: tuple[int, ...]) -> torch.Tensor:
-    """The answer as float64, or what is wrong with its kind and shape."""
-    if not isinstance(found, torch.Tensor):
-        raise Wrong(f"{name} must be a tensor, got {type(found).__name__}.")
-    if tuple(found.shape) != shape:
-        raise Wrong(f"{name} must have the shape {shape}, got {tuple(found.shape)}.")
-    if not torch.isfinite(found).all():
-        raise Wrong(f"{name} holds numbers that are not finite.")
-    return found.detach().double()
-
-
-def _close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -> bool:
-    return bool((found - expected).abs().max() < tolerance)
+_close = partial(close, tolerance=1e-4)
 
 
 @exercise(
@@ -45,7 +34,7 @@ def check_corrupt(corrupt) -> None:
                 f"it fails for a batch of shape {shape}: the factors need the shape (B, 1, ..., 1). "
                 f"PyTorch says: {str(error).splitlines()[0]}"
             ) from None
-        found = _tensor("the result", found, shape)
+        found = tensor_of("the result", found, shape)
         if not torch.equal(x0, before):
             raise Wrong("you changed x0 itself. Make a new tensor.")
         kept = alpha_bar[t].view(-1, *[1] * (len(shape) - 1)).double()
@@ -85,7 +74,7 @@ def check_from_v(from_v) -> None:
             raise Wrong(f"from_v must return two tensors (x0, eps), got {type(found).__name__}.")
         if any(isinstance(part, torch.Tensor) and not torch.isfinite(part).all() for part in found):
             raise Wrong("at alpha_bar = 0 you return numbers that are not finite. Do not divide.")
-        clean, noise = (_tensor(n, f, (6, 3)) for n, f in zip(("x0", "eps"), found, strict=True))
+        clean, noise = (tensor_of(n, f, (6, 3)) for n, f in zip(("x0", "eps"), found, strict=True))
         if _close(clean, eps) and _close(noise, x0):
             raise Wrong("x0 comes first, then eps.")
         if _close(clean, signal * xt + sigma * v) or _close(clean, -x0):
@@ -159,8 +148,8 @@ def check_ddim_step(ddim_step) -> None:
                 f"for eta = {eta} the result is not a number: your sigma^2 is larger than "
                 "1 - before, which leaves no room for the old noise."
             )
-        found = _tensor("the result", found, (50,))
-        if not torch.equal(found, _tensor("the result", ddim_step(x, x0, now, before, eta, z), (50,))):
+        found = tensor_of("the result", found, (50,))
+        if not torch.equal(found, tensor_of("the result", ddim_step(x, x0, now, before, eta, z), (50,))):
             raise Wrong("called twice, it gives two results: use the noise z that it is given, draw none.")
         eps = (x - now**0.5 * x0) / (1 - now) ** 0.5
         variance = eta**2 * (1 - before) / (1 - now) * (1 - now / before)
@@ -205,7 +194,7 @@ def check_best_x0(best_x0) -> None:
         found = best_x0(xt, data, signal, sigma)
         if isinstance(found, torch.Tensor) and not torch.isfinite(found).all():
             raise Wrong(f"for sigma = {sigma} the result is not finite: exp() has run out of range.")
-        found = _tensor("the result", found, (8, 5))
+        found = tensor_of("the result", found, (8, 5))
         squares = torch.cdist(xt, signal * data) ** 2
         if _close(found, (-squares / (2 * sigma**2)).softmax(1) @ data):
             continue

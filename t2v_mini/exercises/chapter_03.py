@@ -1,23 +1,13 @@
 """Checks of chapter 3: attention in space and time."""
 
+from functools import partial
+
 import torch
 
+from t2v_mini.exercises.answers import close, tensor_of
 from t2v_mini.exercises.mechanism import Wrong, exercise
 
-
-def _tensor(name: str, found, shape: tuple[int, ...]) -> torch.Tensor:
-    """The answer as float64, or what is wrong with its kind and shape."""
-    if not isinstance(found, torch.Tensor):
-        raise Wrong(f"{name} must be a tensor, got {type(found).__name__}.")
-    if tuple(found.shape) != shape:
-        raise Wrong(f"{name} must have the shape {shape}, got {tuple(found.shape)}.")
-    if not torch.isfinite(found).all():
-        raise Wrong(f"{name} holds numbers that are not finite.")
-    return found.detach().double()
-
-
-def _close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-6) -> bool:
-    return found.shape == expected.shape and bool((found - expected).abs().max() < tolerance)
+_close = partial(close, tolerance=1e-6)
 
 
 @exercise(
@@ -39,7 +29,7 @@ def check_attend(attend) -> None:
     scaled = logits / 3
     low = float("-inf")
     given = mask.clone()
-    found = _tensor("the result", attend(q, k, v, given), (2, 5, 9))
+    found = tensor_of("the result", attend(q, k, v, given), (2, 5, 9))
     if not torch.equal(given, mask):
         raise Wrong("you changed the mask itself. Make a new tensor.")
     if _close(found, scaled.masked_fill(~mask, low).softmax(-1) @ v):
@@ -81,7 +71,7 @@ def check_split_heads(split_heads) -> None:
         found = split_heads(x, heads)
         if isinstance(found, torch.Tensor) and tuple(found.shape) == (2, tokens, heads, width) != right.shape:
             raise Wrong("the heads must stand before the tokens: (B, heads, N, E).")
-        found = _tensor(name, found, tuple(right.shape))
+        found = tensor_of(name, found, tuple(right.shape))
         if _close(found, right):
             continue
         if _close(found, x.reshape(2, heads, tokens, width).double()):
@@ -166,7 +156,7 @@ def check_bias(bias) -> None:
             raise Wrong(
                 f"{name} fails: offsets of {reach} and more have no entry of their own. Clamp them."
             ) from None
-        found = _tensor(name, found, (heads, n, n))
+        found = tensor_of(name, found, (heads, n, n))
         if _close(found, right):
             continue
         if _close(found, right.transpose(1, 2)):
@@ -211,7 +201,7 @@ def check_factorized(factorized) -> None:
             return mix
 
         found = factorized(x, grid, stage("space", 0.3), stage("time", 0.2))
-        found = _tensor("the result", found, tuple(x.shape))
+        found = tensor_of("the result", found, tuple(x.shape))
         if not torch.equal(x, before):
             raise Wrong("you changed x itself. Make a new tensor.")
         in_space = x + 0.3 * x.reshape(2, F, H * W, 5).cumsum(2).reshape(x.shape)
@@ -271,7 +261,7 @@ def check_stream(stream) -> None:
             if not isinstance(answer, (tuple, list)) or len(answer) != 2:
                 raise Wrong(f"stream must return a pair (out, cache), got {type(answer).__name__}.")
             out, caches[clip] = answer
-            found[clip].append(_tensor(f"out for frame {f}", out, (1, 2, cells, width)))
+            found[clip].append(tensor_of(f"out for frame {f}", out, (1, 2, cells, width)))
     made = torch.cat([torch.cat(parts, 2) for parts in found])
     if _close(made, right):
         return

@@ -5,19 +5,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from t2v_mini.exercises.answers import number_of
 from t2v_mini.exercises.mechanism import Wrong, exercise
-
-
-def _number(name: str, found) -> float:
-    """The answer as a float, or what is wrong with it."""
-    if isinstance(found, torch.Tensor) and found.numel() != 1:
-        raise Wrong(f"{name} must be one number, got a tensor of shape {tuple(found.shape)}.")
-    if isinstance(found, bool) or not isinstance(found, (int, float, torch.Tensor)):
-        raise Wrong(f"{name} must be a number, got {type(found).__name__}.")
-    value = float(found)
-    if not math.isfinite(value):
-        raise Wrong(f"{name} is {value}: not finite.")
-    return value
 
 
 def _near(a: float, b: float, tolerance: float = 1e-6) -> bool:
@@ -93,7 +82,7 @@ def check_contrastive(contrastive) -> None:
     logits = scale * unit @ other.T
     own = torch.arange(5)
     given = video.clone()
-    found = _number("the loss", contrastive(video, text, scale))
+    found = number_of("the loss", contrastive(video, text, scale))
     if not torch.equal(given, video):
         raise Wrong("you changed the features themselves. Make new tensors.")
     rows, columns = F.cross_entropy(logits, own).item(), F.cross_entropy(logits.T, own).item()
@@ -118,7 +107,7 @@ def check_contrastive(contrastive) -> None:
                 raise Wrong(message)
         raise Wrong(f"the loss should be {right:.4f}, yours is {found:.4f}.")
     wide = torch.eye(3, dtype=torch.float64)
-    if not _near(_number("the loss at scale 1000", contrastive(wide, wide, 1000.0)), 0.0):
+    if not _near(number_of("the loss at scale 1000", contrastive(wide, wide, 1000.0)), 0.0):
         raise Wrong("at scale 1000, perfect features must give 0: use log_softmax or cross_entropy.")
 
 
@@ -139,7 +128,7 @@ def check_divergence(divergence) -> None:
     count = positives.sum(1)
     each = -(log_p * positives).sum(1) / count
     given = positives.clone()
-    found = _number("the result", divergence(logits, positives))
+    found = number_of("the result", divergence(logits, positives))
     if not torch.equal(given, positives):
         raise Wrong("you changed positives. Make a new tensor.")
     right = (each - count.log()).mean().item()
@@ -172,7 +161,7 @@ def check_divergence(divergence) -> None:
     value = divergence(steep, whole)
     if not math.isfinite(float(value)):
         raise Wrong("with logits of 1000 the result is not finite: softmax, then log, loses small numbers.")
-    if not _near(_number("the result for logits of 1000", value), 500 - math.log(2)):
+    if not _near(number_of("the result for logits of 1000", value), 500 - math.log(2)):
         raise Wrong("with logits of 1000 the result is wrong.")
 
 
@@ -193,7 +182,7 @@ def check_recall(recall) -> None:
     columns = ((matrix >= own.T) & others).sum(0)
     given = matrix.clone()
     for k in (1, 2, 5, 12):
-        found = _number(f"recall(..., {k})", recall(matrix, k))
+        found = number_of(f"recall(..., {k})", recall(matrix, k))
         if not torch.equal(given, matrix):
             raise Wrong("you changed the matrix. Make a new tensor.")
         right = (ahead < k).float().mean().item()
@@ -203,7 +192,7 @@ def check_recall(recall) -> None:
             raise Wrong("the result is a share between 0 and 1.")
         if _near(found, (columns < k).float().mean().item()):
             raise Wrong("you look along columns. Row i must find column i among its row.")
-        if k > 1 and _near(found, _number("recall(..., 1)", recall(matrix, 1))):
+        if k > 1 and _near(found, number_of("recall(..., 1)", recall(matrix, 1))):
             raise Wrong("k has no effect.")
         if _near(found, (ahead < k - 1).float().mean().item()):
             raise Wrong(f"for k = {k} you count the own entry among those ahead of it.")
@@ -212,7 +201,7 @@ def check_recall(recall) -> None:
         raise Wrong(f"recall(..., {k}) should be {right:.4f}, yours is {found:.4f}.")
     if recall(torch.zeros(6, 6), 1) or recall(torch.ones(6, 6), 5):
         raise Wrong("a constant matrix has found nothing: among equal numbers, the own one comes last.")
-    if not _near(_number("recall of a constant matrix with k = B", recall(torch.ones(6, 6), 6)), 1.0):
+    if not _near(number_of("recall of a constant matrix with k = B", recall(torch.ones(6, 6), 6)), 1.0):
         raise Wrong("with k = B every row finds its own column, even in a constant matrix.")
 
 
