@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import contestants, sampling, world
+from benchmarks import attention, contestants, sampling, world
 from benchmarks.contestants import OURS, UNET, WAN, Contestant, Missing, text_condition
 from benchmarks.kernels import attention_rows, fused_wins_from
 from benchmarks.measuring import fair_clock, interleaved
@@ -141,6 +141,81 @@ def test_fused_wins_from_the_length_after_which_it_never_loses(ratios, expected)
 def test_an_unknown_dtype_is_refused():
     with pytest.raises(ValueError, match="dtypes must be float32 or bfloat16, got float16"):
         sampling.measure(sampling.Arguments(dtypes=("float16",)))
+
+
+def test_exponents_of_a_power_law_are_its_exponents():
+    """Of the largest clips alone: small ones and those that were left out do not count."""
+    slopes = {"joint": (2.0, 1.5), "factorized": (1.5, 1.0), "axial": (1.25, 1.0)}
+    rows = []
+    for kind, (time, memory) in slopes.items():
+        for tokens in (16, 64, 256, 1024, 4096):
+            row = {"kind": kind, "path": "fused", "tokens": tokens, "seconds": 7.0, "peak_bytes": 7}
+            if tokens > 16:
+                row |= {"seconds": 3e-6 * tokens**time, "peak_bytes": 5 * tokens**memory}
+            if tokens == 4096:
+                row = {"kind": kind, "path": "fused", "tokens": tokens, "left_out": "too large"}
+            rows.append(row)
+    alone = [{"kind": "joint", "path": "written out", "tokens": 64, "seconds": 1.0, "peak_bytes": 1}]
+    found = attention.exponents([*rows, *alone])
+    assert set(found) == {f"{kind}, fused" for kind in slopes}  # no line through a single point
+    for kind, (time, memory) in slopes.items():
+        assert found[f"{kind}, fused"] == pytest.approx({"time": time, "memory": memory}, abs=1e-9)
+
+
+@pytest.mark.parametrize(("kind", "looked_at"), [("joint", 4 * 8 * 16), ("factorized", 128), ("axial", 16)])
+def test_logits_are_counted_at_the_stage_that_has_most(kind, looked_at):
+    assert attention.logit_bytes(kind, (4, 8, 16), 3) == 4 * 3 * (4 * 8 * 16) * looked_at
+
+
+def test_attention_over_clips_is_measured_and_written(tmp_path, capsys):
+    path = tmp_path / "found.json"
+    # Two grids; the written-out logits of the larger one, a quarter of a MiB a head, are too many.
+    attention.main(
+        attention.Arguments(width=16, heads=2, repeats=1, largest=256, logits=2**-12, json=True, out=path)
+    )
+    found = json.loads(path.read_text())
+    assert found == json.loads(capsys.readouterr().out)
+    assert set(found) == {"settings", "scaling", "exponents", "peers", "conditions"}
+    assert found["settings"] == {"width": 16, "heads": 2, "pass": "forward and backward"}
+    assert [(row["tokens"], row["grid"]) for row in found["scaling"]] == 6 * [(128, [2, 8, 8])] + 6 * [
+        (256, [4, 8, 8])
+    ]
+    cases = {(row["kind"], row["path"], row["tokens"]): row for row in found["scaling"]}
+    assert len(cases) == len(found["scaling"])
+    out = cases.pop(("joint", "written out", 256))
+    assert "seconds" not in out and out["left_out"] == "its logits alone take 524288 bytes"
+    for (kind, way, _), row in cases.items():
+        assert 0 < row["least"] <= row["seconds"] <= row["most"] and row["cpu_seconds"] > 0
+        if way == "written out":
+            assert row["peak_bytes"] > attention.logit_bytes(kind, tuple(row["grid"]), 2)
+    assert cases["joint", "fused", 128]["peak_bytes"] < cases["joint", "written out", 128]["peak_bytes"]
+    names = {f"{kind}, {way}" for kind in attention.KINDS for way in ("written out", "fused")}
+    assert set(found["exponents"]) == names - {"joint, written out"}
+    assert found["conditions"]["threads"] == torch.get_num_threads()
+    for row in found["peers"]:
+        assert (row["grid"], row["batch"], row["dtype"]) == ([8, 8, 8], 4, "float32")
+        if "left_out" not in row:
+            assert row["ratio"] == row["ours"][fair_clock()] / row["peer"][fair_clock()]
+            assert row["verdict"] == ("ours" if row["ratio"] < 1 else "the peer") + " is faster"
+            assert min(row["ours_parameters"], row["peer_parameters"]) > 0
+
+
+def test_attention_is_measured_without_its_peers(capsys, monkeypatch):
+    # None makes an import fail, also of what another test has imported.
+    for name in (
+        "diffusers.models.transformers.transformer_wan",
+        "rotary_embedding_torch",
+        "video_diffusion_pytorch.video_diffusion_pytorch",
+    ):
+        monkeypatch.setitem(sys.modules, name, None)
+    rows = attention.peer_rows(attention.Arguments(width=16, heads=2, repeats=1))
+    assert len(rows) == 2
+    for row in rows:
+        assert row["left_out"].startswith("the peer is not installed: ") and "ratio" not in row
+    attention.main(attention.Arguments(width=16, heads=2, repeats=1, largest=128))
+    printed = capsys.readouterr().out
+    assert printed.count("the peer is not installed") == 2
+    assert printed.count("128 tokens") == 6 and "time ~" not in printed
 
 
 @pytest.mark.parametrize("module", [sampling, world])

@@ -1,6 +1,7 @@
 """The denoiser, its layers and its text encoder."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from t2v_mini.data.tokenizer import END, PAD, START, VOCABULARY_SIZE, tokenize
 from t2v_mini.layers.attention import Attention, naive_attention
 from t2v_mini.layers.embeddings import sincos_positions, sinusoidal
 from t2v_mini.models.dit import DiTBlock
-from t2v_mini.models.generator import Generator, all_finite, parameter_count
-from t2v_mini.models.text import TextEncoder
+from t2v_mini.models.generator import Generator, all_finite, parameter_count, text_encoder
+from t2v_mini.models.text import BagOfWords, TextEncoder
 from t2v_mini.world import caption, sample_scenes
 
 SMALL = ModelConfig(width=24, depth=2, heads=2, stem_width=32, text_width=16, text_heads=2, text_depth=1)
@@ -159,6 +160,63 @@ def test_text_that_is_too_long():
     assert encoder(ids).tokens.shape == (1, 6, 16)
     with pytest.raises(ValueError, match="ids must hold at most 6 tokens a caption, got 7"):
         encoder(tokenize(["a red circle"], length=7))
+
+
+EXCHANGED = ["a red circle is left of a blue square", "a blue circle is left of a red square"]
+
+
+def test_a_bag_of_words_is_a_mean_that_knows_no_order():
+    torch.manual_seed(0)
+    bag = BagOfWords(width=16, context=20)
+    ids = tokenize(["a red circle", *EXCHANGED])
+    found = bag(ids)
+    for row, tokens, mask, pooled in zip(ids, found.tokens, found.mask, found.pooled, strict=True):
+        said = [number for number in row.tolist() if number != PAD]
+        by_hand = sum(bag.token_embedding.weight[number] for number in said) / len(said)
+        assert torch.allclose(pooled, by_hand, atol=1e-6) and mask.sum() == len(said)
+        assert torch.equal(tokens, bag.token_embedding.weight[row])
+    assert torch.allclose(found.pooled[1], found.pooled[2], atol=1e-6)
+    assert (found.pooled[0] - found.pooled[1]).abs().max() > 0.1
+    ordered = TextEncoder(width=16, heads=2, depth=1, context=20)(ids).pooled
+    assert (ordered[1] - ordered[2]).abs().max() > 1e-3
+
+
+def test_padding_does_not_enter_a_bag_of_words():
+    bag = BagOfWords(width=16, context=20)
+    plain, longer = (bag(tokenize(["a red circle"], length=length)) for length in (5, 20))
+    assert torch.allclose(plain.pooled, longer.pooled, atol=1e-6)
+    assert longer.mask[0].tolist() == 5 * [True] + 15 * [False]
+    with pytest.raises(ValueError, match="ids must hold at most 20 tokens a caption, got 21"):
+        bag(tokenize(["a red circle"], length=21))
+
+
+def test_gradients_of_a_bag_reach_the_words_that_were_said():
+    bag = BagOfWords(width=16, context=20)
+    ids = tokenize(["a red circle", "a circle is left of a square"])
+    bag(ids).pooled.square().sum().backward()
+    reached = bag.token_embedding.weight.grad.abs().sum(1) > 0
+    assert set(reached.nonzero().flatten().tolist()) == set(ids.flatten().tolist()) - {PAD}
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_a_generator_with_a_bag_of_words_cannot_tell_whose_colour_it_is(words):
+    """Neither from the pooled vector nor by attention to the words, which have no places."""
+    torch.manual_seed(0)
+    model = Generator(replace(SMALL, text="bag", words=words))
+    assert isinstance(model.text, BagOfWords)
+    for parameter in model.parameters():  # leave the identity of the zero initialisation
+        torch.nn.init.normal_(parameter, std=0.1)
+    x, t = inputs(model, 1)[0].expand(3, -1, -1, -1, -1), torch.full((3,), 0.5)
+    red, blue, other = model(x, t, model.encode([*EXCHANGED, "a red circle is left of a red square"]))
+    assert red.shape == x.shape[1:] and red.isfinite().all()
+    assert torch.allclose(red, blue, atol=1e-4)
+    assert not torch.allclose(red, other, atol=1e-3)
+
+
+def test_the_text_of_a_configuration_is_a_transformer_or_a_bag():
+    assert isinstance(text_encoder(SMALL), TextEncoder)
+    with pytest.raises(ValueError, match="text must be 'transformer' or 'bag', got 'rnn'"):
+        text_encoder(replace(SMALL, text="rnn"))
 
 
 def test_embeddings():

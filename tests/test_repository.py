@@ -110,6 +110,24 @@ def test_links_in_documents_lead_to_files(document):
     assert missing == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_training_times_in_documents_are_those_of_the_cards(document):
+    cards = (ROOT / "t2v_mini" / "pretrained").glob("*.md")
+    measured = {card.stem: re.search(r", (\d+) minutes \|$", card.read_text(), re.M)[1] for card in cards}
+    said = dict(re.findall(r"`(\w+)` in (\d+) minutes", (ROOT / document).read_text()))
+    assert said == measured
+
+
+def test_a_target_and_the_command_beside_it_run_the_same_modules():
+    makefile, readme = ((ROOT / name).read_text() for name in ("Makefile", "README.md"))
+    module = re.compile(r"-m ((?:tools|experiments)\.\w+)")
+    rows = re.findall(r"^\| `make ([a-z-]+)` \| ([^|]*) \|", readme, re.MULTILINE)
+    assert len(rows) == 6
+    for target, command in rows:
+        recipe = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+        assert module.findall(recipe) == module.findall(command), target
+
+
 @pytest.mark.parametrize("command", ["generate", "judge", "world", "evaluate", "info"])
 def test_the_command_line_of_the_readme_is_understood(command):
     (line,) = re.findall(rf"^t2v-mini {command} ?([^#\n]*)", (ROOT / "README.md").read_text(), re.MULTILINE)

@@ -194,3 +194,21 @@ def test_text_tower_of_a_clip_is_taken_over_and_stays(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "load_clip", lambda name: other)
     with pytest.raises(ValueError, match="text_weights must fit the configuration's text tower"):
         Trainer(config)
+
+
+def test_text_weights_need_a_transformer(monkeypatch):
+    """A bag of words has no tower to take over; it is refused before anything of it is frozen."""
+    from t2v_mini.configs import ClipConfig
+    from t2v_mini.models.generator import Generator
+    from t2v_mini.models.text_video import mini_clip
+    from t2v_mini.training import trainer as module
+
+    encoder = mini_clip(ClipConfig(text_width=16, text_heads=2, text_depth=1, width=32, depth=1, heads=2))
+    bag = replace(TINY.model, text="bag")
+    model = Generator(bag)
+    with pytest.raises(ValueError, match="text_weights need a Transformer for the text, got BagOfWords"):
+        module.take_text(model, encoder)
+    assert all(p.requires_grad for p in model.parameters())
+    monkeypatch.setattr(module, "load_clip", lambda name: encoder)
+    with pytest.raises(ValueError, match="text_weights need a Transformer"):
+        Trainer(replace(TINY, model=bag, train=replace(TINY.train, text_weights="clip")))
