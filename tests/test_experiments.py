@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from experiments.conditioning import ARMS, arm_config, binding
+from experiments.conditioning import ARMS, Arguments, arm_config, binding, main
 from experiments.train_clip import swapped
 from t2v_mini.configs import Config, DataConfig, get_config
 from t2v_mini.data.moving_shapes import evaluation_set
@@ -39,7 +39,8 @@ def test_arms_differ_in_their_text_alone():
     base = get_config("mini")
     for config in CONFIGS.values():
         assert config.data == DATA and config.train.steps == 2000
-        assert replace(config.model, text=base.model.text, words=base.model.words) == base.model
+        alike = replace(config.model, text=base.model.text, words=base.model.words, patch=base.model.patch)
+        assert alike == base.model and config.model.patch == (4, 8, 8)
         assert replace(config.train, steps=base.train.steps, text_weights="") == base.train
         assert Config.from_dict(config.to_dict()) == config
 
@@ -106,3 +107,8 @@ def test_binding_of_empty_clips_is_a_half():
 
     assert binding(pipeline(empty), len(SCENES), 2.0) == 0.5
     assert sizes == [64, 6]
+
+
+def test_unknown_arms_are_refused():
+    with pytest.raises(ValueError, match="only must name arms .bag of words; .*, got 'a poem'"):
+        main(Arguments(only=("a poem",)))
