@@ -43,7 +43,7 @@ class Arguments:
     """Training steps of each run."""
     clips: int = 256
     """Clips on which an arm is measured, at each guidance."""
-    only: tuple[str, ...] = tuple(ARMS)
+    arms: tuple[str, ...] = tuple(ARMS)
     """The arms to train and measure; results of the others stay."""
     guidances: tuple[float, ...] = (1.0, 2.0, 4.0)
     """Scales of guidance; 1 is none."""
@@ -92,13 +92,13 @@ def train_arm(name: str, arguments: Arguments) -> Trainer:
 
 def main(arguments: Arguments) -> None:
     """Run the arms; the results so far are written after each."""
-    unknown = set(arguments.only) - set(ARMS)
+    unknown = set(arguments.arms) - set(ARMS)
     if unknown:
-        raise ValueError(f"only must name arms ({'; '.join(ARMS)}), got {', '.join(map(repr, unknown))}")
+        raise ValueError(f"arms must be among those known ({'; '.join(ARMS)}), got {', '.join(map(repr, unknown))}")
     settings = {"steps": arguments.steps, "clips": arguments.clips}
     known = load_result(RESULT) if (RESULTS / f"{RESULT}.json").exists() else {}
     rows = {row["arm"]: row for row in known.get("rows", []) if known["settings"] == settings}
-    for name in arguments.only:
+    for name in arguments.arms:
         trainer = train_arm(name, arguments)
         pipeline = TextToVideo.from_trainer(trainer)
         evaluations = []

@@ -110,5 +110,5 @@ def test_binding_of_empty_clips_is_a_half():
 
 
 def test_unknown_arms_are_refused():
-    with pytest.raises(ValueError, match="only must name arms .bag of words; .*, got 'a poem'"):
-        main(Arguments(only=("a poem",)))
+    with pytest.raises(ValueError, match="arms must be among those known .bag of words; .*, got 'a poem'"):
+        main(Arguments(arms=("a poem",)))
