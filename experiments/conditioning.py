@@ -94,7 +94,8 @@ def main(arguments: Arguments) -> None:
     """Run the arms; the results so far are written after each."""
     unknown = set(arguments.arms) - set(ARMS)
     if unknown:
-        raise ValueError(f"arms must be among those known ({'; '.join(ARMS)}), got {', '.join(map(repr, unknown))}")
+        got = ", ".join(map(repr, unknown))
+        raise ValueError(f"arms must be among those known ({'; '.join(ARMS)}), got {got}")
     settings = {"steps": arguments.steps, "clips": arguments.clips}
     known = load_result(RESULT) if (RESULTS / f"{RESULT}.json").exists() else {}
     rows = {row["arm"]: row for row in known.get("rows", []) if known["settings"] == settings}
