@@ -46,7 +46,7 @@ class Arguments:
 def training_pass(module: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]:
     """Forward and backward, for gradients of input and parameters."""
     leaf = x.detach().clone().requires_grad_()
-    parameters = list(module.parameters()) if isinstance(module, nn.Module) else []
+    parameters = [p for p in module.parameters() if p.requires_grad] if isinstance(module, nn.Module) else []
 
     def work() -> None:
         out = module(leaf)

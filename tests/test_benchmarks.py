@@ -228,3 +228,11 @@ def test_results_are_written_as_printed(module, tmp_path, capsys, monkeypatch):
     with pytest.raises(TypeError):
         write_json(path, {"not": object()})
     assert json.loads(path.read_text())["unit"] == "clips a second"
+
+
+def test_a_training_pass_leaves_frozen_parameters_alone():
+    """Peers hold some, such as the speeds of rotary positions."""
+    layer = torch.nn.Linear(4, 4)
+    layer.bias.requires_grad_(False)
+    attention.training_pass(layer, torch.ones(2, 4))()
+    assert layer.weight.grad is None and layer.bias.grad is None
