@@ -39,7 +39,7 @@ ARMS: dict[str, dict[str, dict]] = {
 class Arguments:
     """Train every arm, or go on, then measure it."""
 
-    steps: int = 5000
+    steps: int = 3000
     """Training steps of each run."""
     clips: int = 256
     """Clips on which an arm is measured, at each guidance."""
