@@ -29,15 +29,21 @@ def check_attend(attend) -> None:
     scaled = logits / 3
     low = float("-inf")
     given = mask.clone()
-    found = tensor_of("the result", attend(q, k, v, given), (2, 5, 9))
+    raw = attend(q, k, v, given)
+    if isinstance(raw, torch.Tensor) and raw.isnan().any():
+        raise Wrong(
+            "the result holds NaN: a softmax had nothing to choose from. Is the mask the wrong way round "
+            "(true = may look), or does the softmax run over the queries?"
+        )
+    found = tensor_of("the result", raw, (2, 5, 9))
     if not torch.equal(given, mask):
         raise Wrong("you changed the mask itself. Make a new tensor.")
     if _close(found, scaled.masked_fill(~mask, low).softmax(-1) @ v):
         return
     if _close(found, logits.masked_fill(~mask, low).softmax(-1) @ v):
-        raise Wrong("the logits must be divided by the root of D, the width of a query.")
+        raise Wrong("the logits must be divided by the root of E, the length of a query.")
     if _close(found, (logits / 9).masked_fill(~mask, low).softmax(-1) @ v):
-        raise Wrong("you divide by D. Divide by its root.")
+        raise Wrong("you divide by E. Divide by its root.")
     if _close(found, scaled.softmax(-1) @ v):
         raise Wrong("the mask has no effect: forbidden keys are still looked at.")
     some = ~mask.all(-1)  # the queries that may look at some keys either way

@@ -133,6 +133,8 @@ def check_divergence(divergence) -> None:
         raise Wrong("you changed positives. Make a new tensor.")
     right = (each - count.log()).mean().item()
     joint = -((logits.exp() * positives).sum(1) / logits.exp().sum(1)).log()
+    columns = positives.T
+    flipped_rows = -(logits.T.log_softmax(1) * columns).sum(1) / columns.sum(1) - columns.sum(1).log()
     flipped = -(logits.T.log_softmax(1) * positives).sum(1) / count - count.log()
     known = {
         each.mean().item(): "the entropy ln |P| is not subtracted, so perfect rows do not give 0.",
@@ -148,6 +150,9 @@ def check_divergence(divergence) -> None:
             "logarithms, not the logarithm of the sum."
         ),
         flipped.mean().item(): "the softmax must run over the captions of a row, axis 1.",
+        (right + (flipped_rows.mean().item())) / 2: (
+            "you average over rows and columns. Here it is the rows alone."
+        ),
         -right: "the sign is wrong.",
         (each + count.log()).mean().item(): "the entropy must be subtracted, not added.",
     }
@@ -237,6 +242,9 @@ def check_gradient(gradient) -> None:
             * (p + q)
             / (2 * B),
             "with half of the pull: both directions pull the right pair.": scale * (p + q - eye) / (2 * B),
+            "of a softmax over cosines. It runs over the logits, scale times the cosines.": scale
+            * (cosines.detach().softmax(1) + cosines.detach().softmax(0) - 2 * eye)
+            / (2 * B),
             "of one direction, counted twice. Columns have a softmax of their own.": scale * (p - eye) / B,
         }
         if torch.allclose(found, right, atol=1e-6):

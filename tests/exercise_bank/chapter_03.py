@@ -11,7 +11,7 @@ def attend(q, k, v, mask):
     return logits.masked_fill(~mask, float("-inf")).softmax(-1) @ v
 """,
     "3.2": """
-def split_heads(x, heads):
+def to_heads(x, heads):
     B, N, D = x.shape
     return x.view(B, N, heads, D // heads).transpose(1, 2)
 """,

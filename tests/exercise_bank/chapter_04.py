@@ -147,6 +147,10 @@ def _all_entries_at_once(logits, positives):
     return -log_p.sum() / positives.sum() - positives.sum(1).log().mean()
 
 
+def _both_sides(logits, positives):
+    return (_divergence()(logits, positives) + _divergence()(logits.T, positives.T)) / 2
+
+
 def _positives_in_place(logits, positives):
     result = _divergence()(logits, positives)
     positives.fill_(True)
@@ -192,6 +196,11 @@ def _gradient(rows=1.0, columns=1.0, pull=2.0, factor=1.0, chain=True, mean=True
         return factor * (scale if chain else 1.0) * both / (2 * B if mean else 2)
 
     return gradient
+
+
+def _gradient_of_cosines(cosines, scale):
+    both = cosines.softmax(1) + cosines.softmax(0) - 2 * torch.eye(len(cosines))
+    return scale * both / (2 * len(cosines))
 
 
 def _gradient_by_loops(cosines, scale):
@@ -250,6 +259,7 @@ WRONG = {
         ("sum", _divergence(mean=False), "not the mean"),
         ("columns", _divergence(axis=0), "axis 1"),
         ("negative", _divergence(sign=-1.0), "the sign is wrong"),
+        ("both sides", _both_sides, "rows alone"),
         ("softmax then log", _divergence(stable=False), "not finite"),
         ("some is likely", _some_is_likely, "SOME true caption"),
         ("all entries at once", _all_entries_at_once, "Each row has the same weight"),
@@ -274,6 +284,7 @@ WRONG = {
         ("no pull", _gradient(pull=0.0), "without the pull"),
         ("half a pull", _gradient(pull=1.0), "half of the pull"),
         ("negative", _gradient(factor=-1.0), "the sign is wrong"),
+        ("of cosines", _gradient_of_cosines, "a softmax over cosines"),
         ("a number", lambda cosines, scale: 1.0, "must be a tensor of shape"),
     ],
 }
