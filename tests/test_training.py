@@ -11,8 +11,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from t2v_mini.configs import Config, DataConfig, ModelConfig, TrainConfig
+from t2v_mini.configs import ClipConfig, Config, DataConfig, ModelConfig, TrainConfig
 from t2v_mini.data.moving_shapes import FIRST_TRAINING_SEED, training_batch, training_batches
+from t2v_mini.models.generator import Generator
+from t2v_mini.models.text_video import mini_clip
+from t2v_mini.training import trainer as module
 from t2v_mini.training.checkpoint import content_hash, load_checkpoint, read_record, save_checkpoint
 from t2v_mini.training.ema import EMA
 from t2v_mini.training.learning_rate import trapezoid
@@ -25,6 +28,10 @@ TINY = Config(
     data=DataConfig(frames=8, height=16, width=16),
     train=TrainConfig(steps=6, batch=4, warmup=2, bf16=False, compile=False),
 )
+CLIP = ClipConfig(
+    text_width=16, text_heads=2, text_depth=1, embed=16, patch=8, width=32, depth=1, heads=2,
+    temporal_depth=1, temporal_heads=2,
+)  # fmt: skip
 
 
 def weights(trainer):
@@ -173,13 +180,7 @@ def test_foreign_safetensors(tmp_path):
 
 def test_text_tower_of_a_clip_is_taken_over_and_stays(monkeypatch, tmp_path):
     """Frozen in training, saved with the weights, and refused where the sizes differ."""
-    from t2v_mini.configs import ClipConfig
-    from t2v_mini.models.text_video import mini_clip
-    from t2v_mini.training import trainer as module
-
-    sizes = dict(text_width=16, text_heads=2, text_depth=1, embed=16, patch=8, width=32, depth=1, heads=2,
-                 temporal_depth=1, temporal_heads=2)  # fmt: skip
-    encoder = mini_clip(ClipConfig(**sizes))
+    encoder = mini_clip(CLIP)
     monkeypatch.setattr(module, "load_clip", lambda name: encoder)
     config = replace(TINY, train=replace(TINY.train, text_weights="clip"))
     trainer = Trainer(config)
@@ -190,7 +191,7 @@ def test_text_tower_of_a_clip_is_taken_over_and_stays(monkeypatch, tmp_path):
     for name, value in trainer.model.text.tower.state_dict().items():
         assert torch.equal(before[name], value)
         assert torch.equal(before[name], trainer.ema.state[f"text.tower.{name}"])
-    other = mini_clip(ClipConfig(**{**sizes, "text_width": 32}))
+    other = mini_clip(replace(CLIP, text_width=32))
     monkeypatch.setattr(module, "load_clip", lambda name: other)
     with pytest.raises(ValueError, match="text_weights must fit the configuration's text tower"):
         Trainer(config)
@@ -198,12 +199,7 @@ def test_text_tower_of_a_clip_is_taken_over_and_stays(monkeypatch, tmp_path):
 
 def test_text_weights_need_a_transformer(monkeypatch):
     """A bag of words has no tower to take over; it is refused before anything of it is frozen."""
-    from t2v_mini.configs import ClipConfig
-    from t2v_mini.models.generator import Generator
-    from t2v_mini.models.text_video import mini_clip
-    from t2v_mini.training import trainer as module
-
-    encoder = mini_clip(ClipConfig(text_width=16, text_heads=2, text_depth=1, width=32, depth=1, heads=2))
+    encoder = mini_clip(CLIP)
     bag = replace(TINY.model, text="bag")
     model = Generator(bag)
     with pytest.raises(ValueError, match="text_weights need a Transformer for the text, got BagOfWords"):

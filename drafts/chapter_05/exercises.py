@@ -1,4 +1,4 @@
-"""Checks of chapter 5: text that steers."""
+"""Checks of chapter 5: text conditioning."""
 
 from functools import partial
 
