@@ -3,34 +3,31 @@
 Two objects, 16 frames. Every arm is the same denoiser, on the same clips, for the same number of steps; what
 differs is the text that it gets. Each arm is measured with and without guidance, on unseen combinations. A
 run that was stopped goes on where it was.
-
-A patch covers 4 frames, twice as many as in the shipped model: as many tokens a clip as there.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 import tyro
+from torch import Tensor
 from tqdm import tqdm
 
 from experiments.results_file import conditions, write_results
 from experiments.train_clip import swapped
 from t2v_mini.configs import Config, DataConfig, get_config
-from t2v_mini.data.moving_shapes import evaluation_set
-from t2v_mini.metrics.alignment import preferred
+from t2v_mini.metrics.caption_accuracy import bootstrap_interval
 from t2v_mini.models.generator import parameter_count
 from t2v_mini.notebook import RESULTS, load_result
 from t2v_mini.pipeline import BATCH, TextToVideo, evaluate
 from t2v_mini.training.trainer import Trainer
-from t2v_mini.world import caption, compare, read_facts
+from t2v_mini.world import Facts, caption, compare, read_facts
 
 RESULT = "conditioning"
 ARMS: dict[str, dict[str, dict]] = {
-    "bag of words": {"model": {"text": "bag", "words": False}},
-    "CLIP's vector": {"model": {"words": False}, "train": {"text_weights": "clip"}},
-    "CLIP's vector and words": {"train": {"text_weights": "clip"}},
-    "vector and words, trained along": {},
+    "bag of words": {"model": {"text": "bag", "words": False}, "train": {"text_weights": ""}},
+    "CLIP's vector": {"model": {"words": False}},
+    "CLIP's vector and words": {},
+    "vector and words, trained along": {"train": {"text_weights": ""}},
 }
 
 
@@ -56,25 +53,43 @@ def arm_config(name: str, steps: int) -> Config:
     return replace(
         base,
         name=name.replace(" ", "-").replace(",", "").replace("'", ""),
-        model=replace(base.model, patch=(4, 8, 8), **changes.get("model", {})),
+        model=replace(base.model, **changes.get("model", {})),
         data=DataConfig(level=2, frames=16),
         train=replace(base.train, steps=steps, **changes.get("train", {})),
     )
 
 
-def binding(pipeline: TextToVideo, clips: int, guidance: float) -> float:
-    """Of clips and their captions, the share that fits better than with the two objects' colours swapped.
+class Binding:
+    """How often a clip fits its caption better than the twin, which has the two objects' colours swapped.
 
-    Fit is the number of facts that hold; equal numbers count as half.
+    Each caption and its twin are asked for, from the same noise. What cannot tell the two apart makes one
+    clip of both, and is at a half whatever it prefers. Fit is the number of facts that hold; equal
+    numbers count as half.
     """
-    claims = [scene.facts for scene in evaluation_set(pipeline.config.data, "unseen", clips)]
-    held = []
-    for start in range(0, clips, BATCH):
-        part = claims[start : start + BATCH]
-        video = pipeline([caption(claim) for claim in part], guidance=guidance, seed=start)
-        for claim, seen in zip(part, read_facts(video), strict=True):
-            held.append([sum(fact.holds for fact in compare(c, seen)) for c in (claim, swapped(claim))])
-    return preferred(*torch.tensor(held, dtype=torch.float32).unbind(1))
+
+    def __init__(self) -> None:
+        self.claims: list[Facts] = []
+        self.found: list[float] = []
+
+    def __call__(self, claims: list[Facts], video: Tensor) -> None:
+        """Take in the clips that were made of some claims."""
+        self.claims += claims
+        for claim, seen in zip(claims, read_facts(video), strict=True):
+            own, other = (sum(fact.holds for fact in compare(c, seen)) for c in (claim, swapped(claim)))
+            self.found.append((own > other) + (own == other) / 2)
+
+    def ask_twins(self, pipeline: TextToVideo, guidance: float) -> None:
+        """Have the twins of all claims made, from the noise that `evaluate` gave the claims."""
+        twins = [swapped(claim) for claim in self.claims]
+        for start in range(0, len(twins), BATCH):
+            part = twins[start : start + BATCH]
+            self(part, pipeline([caption(claim) for claim in part], guidance=guidance, seed=start))
+
+    def summary(self) -> dict:
+        """The share, and its 95 % interval over captions, each with its twin."""
+        groups = [min(pair) for pair in ((caption(c), caption(swapped(c))) for c in self.claims)]
+        interval = bootstrap_interval(self.found, groups)
+        return {"binding": sum(self.found) / len(self.found), "binding_interval": list(interval)}
 
 
 def train_arm(name: str, arguments: Arguments) -> Trainer:
@@ -101,8 +116,10 @@ def main(arguments: Arguments) -> None:
         pipeline = TextToVideo.from_trainer(trainer)
         evaluations = []
         for guidance in tqdm(arguments.guidances, desc=name, unit="scale"):
-            found = evaluate(pipeline, "unseen", arguments.clips, guidance=guidance)
-            evaluations.append(found | {"binding": binding(pipeline, arguments.clips, guidance)})
+            binding = Binding()
+            found = evaluate(pipeline, "unseen", arguments.clips, guidance=guidance, look=binding)
+            binding.ask_twins(pipeline, guidance)
+            evaluations.append(found | binding.summary())
         rows[name] = {
             "arm": name,
             "changes": ARMS[name],

@@ -100,6 +100,7 @@ def arm_config(changes: dict, seed: int, arguments: Arguments) -> Config:
         ema=0.98,
         bf16=False,
         compile=False,
+        text_weights="",
         seed=seed,
     )
     return replace(base, name="denoisers", model=arm_model(changes, arguments), train=train)

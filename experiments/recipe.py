@@ -46,7 +46,14 @@ def arm_config(changes: dict, seed: int, arguments: Arguments) -> Config:
     base = get_config("mini")
     train = replace(
         base.train,
-        **{"steps": arguments.steps, "batch": arguments.batch, "ema": 0.99, "compile": False, "seed": seed},
+        **{
+            "steps": arguments.steps,
+            "batch": arguments.batch,
+            "ema": 0.99,
+            "compile": False,
+            "seed": seed,
+            "text_weights": "",
+        },
         **changes,
     )
     return replace(base, name="recipe", model=replace(base.model, width=arguments.width), train=train)

@@ -18,7 +18,7 @@ from t2v_mini.models.generator import Generator
 from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
 from t2v_mini.training.shipped import filled, weights_path
 from t2v_mini.training.trainer import Trainer
-from t2v_mini.world import CaptionError, caption, judge_claims, parse, render
+from t2v_mini.world import CaptionError, Facts, caption, judge_claims, parse, render
 from t2v_mini.world.levels import level_of
 
 BATCH = 64
@@ -84,7 +84,7 @@ class TextToVideo:
     ) -> Float[Tensor, "B 3 F H W"]:
         """Generate one clip a prompt, in [-1, 1]; clip i starts from the noise of seed `seed` + i.
 
-        `steps` and `guidance` default to the weights' own. Guidance other than 1 costs two
+        `steps` and `guidance` default to the weights' own. Guidance other than 0 and 1 costs two
         denoiser calls a step. Guidance leads away from the `negative` prompt, the empty one by
         default; `rescale` and `interval` are those of `guided`. Raises `CaptionError` for a prompt
         that cannot be read.
@@ -122,13 +122,15 @@ def evaluate(
     steps: int | None = None,
     guidance: float | None = None,
     progress: Callable[[int], None] | None = None,
+    look: Callable[[list[Facts], Tensor], None] | None = None,
 ) -> dict:
     """The frozen protocol: full captions of seeds 0 ... clips - 1, one sample each, all of them judged.
 
     Returns `caption_accuracy`, its 95 % `interval`, `facts` (accuracy by kind), `ceiling` (the
     judge's accuracy on the world's own clips of the same captions), `spread` (see
-    `metrics.diversity`), `clips`, and the settings. Raises `ValueError` for a split or count
-    that does not exist.
+    `metrics.diversity`), `clips`, and the settings. `progress` gets the number of clips judged so
+    far, `look` each part's claims and clips. Raises `ValueError` for a split or count that does not
+    exist.
     """
     if not isinstance(clips, int) or clips < 1:
         raise ValueError(f"clips must be a positive integer, got {clips!r}")
@@ -145,6 +147,8 @@ def evaluate(
         ceiling += judge_claims(real, claims[part], captions[part])
         made.append(video)
         truth.append(real)
+        if look is not None:
+            look(claims[part], video)
         if progress is not None:
             progress(len(verdicts))
     accuracy = caption_accuracy(verdicts, claims)

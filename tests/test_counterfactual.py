@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from t2v_mini.configs import DataConfig
 from t2v_mini.data.counterfactual import REVERSED, twin_facts, twin_scene
@@ -16,7 +17,7 @@ from t2v_mini.world import (
     sample_scenes,
     scene_facts,
 )
-from t2v_mini.world.verdict import entails
+from t2v_mini.world.verdict import entailment, entails
 
 ATTRIBUTES = ("color", "shape", "size", "motion")
 
@@ -91,6 +92,9 @@ def test_entails():
     ]
     assert all(entails(truth, parse(text)) for text in yes)
     assert not any(entails(truth, parse(text)) for text in no)
+    found = entailment([parse(no[0]), truth], [parse(text) for text in (*yes, *no)])
+    assert found.dtype == torch.bool and found[1].tolist() == [True] * len(yes) + [False] * len(no)
+    assert found.shape == (2, len(yes) + len(no)) and found[0, len(yes)]
 
 
 @pytest.mark.parametrize("level", [1, 2, 3])

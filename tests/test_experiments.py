@@ -7,17 +7,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from experiments.conditioning import ARMS, Arguments, arm_config, binding, main
+from experiments import conditioning
+from experiments.conditioning import ARMS, Arguments, Binding, arm_config, main
 from experiments.train_clip import swapped
-from t2v_mini.configs import Config, DataConfig, get_config
+from t2v_mini import pipeline as pipeline_module
+from t2v_mini.configs import Config, DataConfig, SampleConfig, get_config
 from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.models.generator import Generator
+from t2v_mini.pipeline import evaluate
 from t2v_mini.training.shipped import load_clip
 from t2v_mini.training.trainer import take_text
 from t2v_mini.world import caption, render, sample_scenes
 
 DATA = DataConfig(level=2, frames=16)
-SCENES = evaluation_set(DATA, "unseen", 70)
+SCENES = evaluation_set(DATA, "unseen", 10)
 CONFIGS = {name: arm_config(name, 2000) for name in ARMS}
 
 
@@ -39,9 +42,9 @@ def test_arms_differ_in_their_text_alone():
     base = get_config("mini")
     for config in CONFIGS.values():
         assert config.data == DATA and config.train.steps == 2000
-        alike = replace(config.model, text=base.model.text, words=base.model.words, patch=base.model.patch)
-        assert alike == base.model and config.model.patch == (4, 8, 8)
-        assert replace(config.train, steps=base.train.steps, text_weights="") == base.train
+        assert replace(config.model, text=base.model.text, words=base.model.words) == base.model
+        alike = replace(config.train, steps=base.train.steps, text_weights=base.train.text_weights)
+        assert alike == base.train and base.train.text_weights == "clip"
         assert Config.from_dict(config.to_dict()) == config
 
 
@@ -78,35 +81,57 @@ def exchanged(scene):
     return replace(scene, things=things)
 
 
-def pipeline(draw):
-    """Stands in for a trained one: of each evaluation scene, the clip that `draw` makes of it."""
-
-    def call(texts, guidance, seed):
-        assert guidance == 2.0
-        part = SCENES[seed : seed + len(texts)]
-        assert texts == [caption(scene.facts) for scene in part]
-        return draw(part)
-
-    call.config = SimpleNamespace(data=DATA)
-    return call
+@pytest.fixture
+def small_parts(monkeypatch):
+    for module in (conditioning, pipeline_module):
+        monkeypatch.setattr(module, "BATCH", 4)
 
 
-def test_binding_of_clips_whose_answer_is_known():
-    right = binding(pipeline(lambda part: render(part, 16)), 16, 2.0)
-    wrong = binding(pipeline(lambda part: render([exchanged(scene) for scene in part], 16)), 16, 2.0)
+def binding_of(draw):
+    """The binding of the clips that `draw` makes of scenes or their twins, as the experiment measures it."""
+    scenes = {caption(scene.facts): scene for scene in SCENES}
+    twins = {caption(swapped(scene.facts)): exchanged(scene) for scene in SCENES}
+    asked = []
+
+    def pipeline(texts, guidance, seed, steps=None):
+        assert guidance == 3.0
+        asked.extend(zip(texts, range(seed, seed + len(texts)), strict=True))
+        return draw([(twins | scenes)[text] for text in texts])
+
+    pipeline.config = SimpleNamespace(data=DATA, sample=SampleConfig())
+    binding = Binding()
+    evaluate(pipeline, "unseen", len(SCENES), guidance=3.0, look=binding)
+    binding.ask_twins(pipeline, 3.0)
+    # More clips than are generated at once; a caption and its twin start from the same noise.
+    first, second = asked[: len(SCENES)], asked[len(SCENES) :]
+    assert len(first) == len(second) == len(SCENES) > conditioning.BATCH
+    assert [seed for _, seed in first] == [seed for _, seed in second] == list(range(len(SCENES)))
+    assert [text for text, _ in second] == [caption(swapped(scene.facts)) for scene in SCENES]
+    found = binding.summary()
+    low, high = found["binding_interval"]
+    assert low <= found["binding"] <= high
+    return found["binding"], high - low
+
+
+def test_binding_of_clips_whose_answer_is_known(small_parts):
+    right, _ = binding_of(lambda part: render(part, 16))
+    wrong, _ = binding_of(lambda part: render([exchanged(scene) for scene in part], 16))
     assert right >= 0.99 and wrong <= 0.01
 
 
-def test_binding_of_empty_clips_is_a_half():
-    """They fit both captions equally badly; there are more of them than are generated at once."""
-    sizes = []
+def test_what_cannot_tell_twins_apart_binds_half(small_parts):
+    """Whatever it makes: the one of the twins that it likes better, or nothing that fits either."""
+    favourites = {}
 
-    def empty(part):
-        sizes.append(len(part))
-        return torch.full((len(part), 3, 16, 32, 32), -0.8)
+    def deaf(part):
+        for scene in part:
+            for twin in (scene, exchanged(scene)):
+                favourites.setdefault(caption(twin.facts), scene)
+        return render([favourites[caption(scene.facts)] for scene in part], 16)
 
-    assert binding(pipeline(empty), len(SCENES), 2.0) == 0.5
-    assert sizes == [64, 6]
+    for draw in (deaf, lambda part: torch.full((len(part), 3, 16, 32, 32), -0.8)):
+        share, width = binding_of(draw)
+        assert share == 0.5 and width == 0
 
 
 def test_unknown_arms_are_refused():

@@ -1,5 +1,7 @@
 """The video U-Net under the denoisers' contract."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -14,8 +16,6 @@ SMALL = ModelConfig(
 
 
 def make(**changes):
-    from dataclasses import replace
-
     torch.manual_seed(0)
     return Generator(replace(SMALL, **changes))
 
@@ -38,6 +38,21 @@ def test_every_parameter_learns(kind):
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # A key's bias vanishes in the softmax, and so does a query's where all keys are alike.
     assert all("to_kv.bias" in n or "to_q.bias" in n or "in_proj_bias" in n for n in without), without
+
+
+@pytest.mark.parametrize("words", [True, False])
+def test_without_words_only_the_pooled_vector_matters(words):
+    model = make(words=words)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    x, t, text = inputs(model)
+    out = model(x, t, text)
+    spoken = replace(text, tokens=torch.randn_like(text.tokens))
+    assert torch.equal(model(x, t, spoken), out) == (not words)
+    other = replace(text, pooled=torch.randn_like(text.pooled))
+    assert not torch.allclose(model(x, t, other), out, atol=1e-4)
+    if not words:
+        assert not [name for name, _ in model.denoiser.named_parameters() if "cross" in name]
 
 
 def test_text_time_and_every_frame_matter():

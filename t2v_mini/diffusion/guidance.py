@@ -19,9 +19,9 @@ def guided(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Close a conditional prediction over its text: null + scale * (conditional - null).
 
-    Scale 1 means no guidance and costs one denoiser call a step; any other scale costs two. A large
-    scale widens the prediction and with it the contrast; `rescale` in [0, 1] brings the
-    standard deviation of each sample back towards that of the conditional prediction. Outside the
+    Scale 1 means no guidance, scale 0 no text; both cost one denoiser call a step, any other scale
+    costs two. A large scale widens the prediction and with it the contrast; `rescale` in [0, 1] brings
+    the standard deviation of each sample back towards that of the conditional prediction. Outside the
     `interval` of times, ends included, there is no guidance and no second call (Kynkaanniemi et
     al. 2024). A negative prompt is one that takes the place of the null prompt.
     Raises `ValueError` for a scale that is negative or not finite, a rescale outside [0, 1], and
@@ -40,7 +40,10 @@ def guided(
     def closure(x: Tensor, t: Tensor) -> Tensor:
         if not ((t >= low) & (t <= high)).all():
             return predict(x, t, condition)
-        with_text, without = predict(x, t, condition), predict(x, t, null)
+        without = predict(x, t, null)
+        if scale == 0 and not rescale:
+            return without
+        with_text = predict(x, t, condition)
         prediction = torch.lerp(without, with_text, scale)
         return rescaled(prediction, with_text, rescale) if rescale else prediction
 

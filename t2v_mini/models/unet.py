@@ -34,21 +34,22 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Attention in space and time, then to the words; both start by adding nothing."""
+    """Attention in space and time, then to the words if the model has any; both start by adding nothing."""
 
-    def __init__(self, channels: int, heads: int, text_width: int, kind: str, positions: str) -> None:
+    def __init__(self, channels: int, config: ModelConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.attention = SpaceTimeAttention(channels, heads, kind, positions)
-        self.norm_text = nn.LayerNorm(channels)
-        self.cross = Attention(channels, heads, text_width)
-        self.gate = nn.Parameter(torch.zeros(2, channels))
+        self.attention = SpaceTimeAttention(channels, config.heads, config.attention, config.positions)
+        self.norm_text = nn.LayerNorm(channels) if config.words else None
+        self.cross = Attention(channels, config.heads, config.text_width) if config.words else None
+        self.gate = nn.Parameter(torch.zeros(1 + config.words, channels))
 
     def forward(self, x: Float[Tensor, "B C F H W"], text: TextCondition) -> Float[Tensor, "B C F H W"]:
         grid = tuple(x.shape[2:])
         tokens = rearrange(x, "b c f h w -> b (f h w) c")
         tokens = tokens + self.gate[0] * self.attention(self.norm(tokens), grid)
-        tokens = tokens + self.gate[1] * self.cross(self.norm_text(tokens), text.tokens, text.mask)
+        if self.cross is not None:
+            tokens = tokens + self.gate[1] * self.cross(self.norm_text(tokens), text.tokens, text.mask)
         f, h, w = grid
         return rearrange(tokens, "b (f h w) c -> b c f h w", f=f, h=h, w=w)
 
@@ -59,11 +60,7 @@ class Level(nn.Module):
     def __init__(self, channels: int, out_channels: int, config: ModelConfig, attend: bool) -> None:
         super().__init__()
         self.block = ResidualBlock(channels, out_channels, config.width)
-        self.attention = (
-            AttentionBlock(out_channels, config.heads, config.text_width, config.attention, config.positions)
-            if attend
-            else None
-        )
+        self.attention = AttentionBlock(out_channels, config) if attend else None
 
     def forward(self, x: Tensor, condition: Tensor, text: TextCondition) -> Tensor:
         x = self.block(x, condition)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from t2v_mini.configs import TrainConfig
+from t2v_mini.training.muon import Muon
 
 # Tables and the layers that touch data: their rows are not directions to be made orthogonal (Jordan 2024).
 OUTER = ("token_embedding", "positional_embedding", "head.positions", "denoiser.embed.0", "denoiser.head.2")
@@ -36,7 +37,7 @@ class Optimizers:
         }
         self.rates = {"adamw": settings.learning_rate, "muon": settings.matrix_learning_rate}
         if matrices:
-            self.optimizers["muon"] = torch.optim.Muon(
+            self.optimizers["muon"] = Muon(
                 matrices,
                 lr=settings.matrix_learning_rate,
                 weight_decay=settings.weight_decay,

@@ -17,9 +17,10 @@ from t2v_mini.models.generator import Generator
 from t2v_mini.models.text import TextEncoder
 from t2v_mini.models.text_video import TextVideoEncoder, mini_clip
 from t2v_mini.training.loop import TrainingLoop
+from t2v_mini.training.precision import autocast
 from t2v_mini.training.shipped import load_clip
 from t2v_mini.world import parse
-from t2v_mini.world.verdict import entails
+from t2v_mini.world.verdict import entailment
 
 
 class Trainer(TrainingLoop):
@@ -90,16 +91,10 @@ class ContrastiveTrainer(TrainingLoop):
 
     def loss(self, batch: Batch) -> Tensor:
         video = batch.video.float().div_(127.5).sub_(1).to(self.device)
-        claims = [parse(text) for text in batch.captions]
-        positives = torch.tensor([[entails(truth, claim) for claim in claims] for truth in batch.claims])
+        positives = entailment(batch.claims, [parse(text) for text in batch.captions])
         encoder = self.model["encoder"]
         # On a CPU, PyTorch's fused attention is slow in bf16 (see layers.attention).
         plain = sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
         with autocast(self.device, self.config.train.bf16), plain:
             clips, texts = encoder.encode_video(video), encoder.encode_text(batch.captions)
         return self.model["loss"](clips.float(), texts.float(), positives=positives.to(self.device))
-
-
-def autocast(device: torch.device, bf16: bool):
-    """Half precision where the settings ask for it."""
-    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()

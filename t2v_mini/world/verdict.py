@@ -1,7 +1,12 @@
 """Verdicts: a claim held against a measurement, fact by fact."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from t2v_mini.world.vocabulary import INVERSE, PATH_EVENTS, Facts, ObjectFacts
 
@@ -70,6 +75,11 @@ def entails(truth: Facts, claim: Facts) -> bool:
     if len(claim.objects) != count:
         return False
     return any(_entails_matched(truth, claim, order) for order in permutations(range(count)))
+
+
+def entailment(truths: Sequence[Facts], claims: Sequence[Facts]) -> Bool[Tensor, "N M"]:
+    """Which claims are true of which descriptions: row i, column j says that claim j holds of truth i."""
+    return torch.tensor([[entails(truth, claim) for claim in claims] for truth in truths])
 
 
 def _entails_matched(truth: Facts, claim: Facts, order) -> bool:

@@ -22,7 +22,12 @@ def test_guidance_weighs_two_calls_and_saves_one():
     x, t = torch.zeros(2, 1), torch.zeros(2)
     assert guided(predict, "yes", "no", 1.0)(x, t)[0] == 3 and calls == ["yes"]
     assert guided(predict, "yes", "no", 2.0)(x, t)[0] == 5 and sorted(calls) == ["no", "yes", "yes"]
-    assert guided(predict, "yes", "no", 0.0)(x, t)[0] == 1
+    calls.clear()
+    assert guided(predict, "yes", "no", 0.0)(x, t)[0] == 1 and calls == ["no"]
+    calls.clear()
+    # The spread of the prediction with text is what rescale aims at.
+    guided(predict, "yes", "no", 0.0, rescale=0.5)(x, t)
+    assert sorted(calls) == ["no", "yes"]
 
 
 @pytest.mark.parametrize("rescale", [0.0, 0.3, 0.7, 1.0])
