@@ -1,5 +1,8 @@
 """Chapter 5: the solutions as they stand in the notebook, other right answers, and wrong ones."""
 
+import math
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -40,13 +43,21 @@ def closed(predict, text, negative, scale, interval):
     low, high = interval
 
     def f(x, t):
-        with_text = predict(x, t, text)
         if scale == 1 or not low <= t[0] <= high:
-            return with_text
+            return predict(x, t, text)
         without = predict(x, t, negative)
-        return without + scale * (with_text - without)
+        if scale == 0:
+            return without
+        return without + scale * (predict(x, t, text) - without)
 
     return f
+""",
+    "5.6": """
+def interval_variance(rho2, s, low, high):
+    def ratio(t):
+        return ((1 - t) ** 2 * rho2 + t**2) / ((1 - t) ** 2 + t**2)
+
+    return rho2 * (ratio(low) / ratio(high)) ** (s - 1)
 """,
 }
 
@@ -189,7 +200,9 @@ def _guide_in_place(with_text, without, scale, rescale):
     return with_text.copy_(out)
 
 
-def _closed(ends=True, saves=True, outside="text", eager=False, paper=False, swapped=False, once=False):
+def _closed(
+    ends=True, saves=True, outside="text", eager=False, paper=False, swapped=False, once=False, thrift=True
+):
     """A closure with a fault."""
 
     def closed(predict, text, negative, scale, interval):
@@ -213,6 +226,8 @@ def _closed(ends=True, saves=True, outside="text", eager=False, paper=False, swa
                 inside = not inside
             if saves and (scale == 1 or not inside):
                 return predict(x, t, negative if outside == "negative" else text)
+            if thrift and saves and scale == 0 and not paper:
+                return predict(x, t, negative)
             yes, no = predict(x, t, text), predict(x, t, negative)
             s = (scale if inside else 1) + paper
             return no + s * (yes - no)
@@ -222,8 +237,8 @@ def _closed(ends=True, saves=True, outside="text", eager=False, paper=False, swa
     return closed
 
 
-def _closed_thrifty(predict, text, negative, scale, interval):
-    """At scale 0 the prediction with text is not needed either."""
+def _closed_by_lerp(predict, text, negative, scale, interval):
+    """It asks for all times, not for the first."""
 
     def f(x, t):
         if scale == 1 or not bool((t >= interval[0]).all() & (t <= interval[1]).all()):
@@ -235,12 +250,57 @@ def _closed_thrifty(predict, text, negative, scale, interval):
     return f
 
 
+def _cross_inverted_bare(q, k, v, mask, heads):
+    """The inverted mask without a guard: NaN where a caption has no padding."""
+    q, k, v = (rearrange(z, "b n (h e) -> b h n e", h=heads) for z in (q, k, v))
+    logits = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).masked_fill(mask[:, None, None], float("-inf"))
+    return rearrange(logits.softmax(-1) @ v, "b h n e -> b n (h e)")
+
+
+def _cross_on_heads(q, k, v, mask, heads):
+    """One new axis too few: with as many captions as heads it broadcasts in silence."""
+    q, k, v = (rearrange(z, "b n (h e) -> b h n e", h=heads) for z in (q, k, v))
+    logits = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).masked_fill(~mask[:, None], float("-inf"))
+    return rearrange(logits.softmax(-1) @ v, "b h n e -> b n (h e)")
+
+
+def _variance(everywhere=False, backwards=False, shift=1, factor=True, root=1.0):
+    """The variance of the flow guided on an interval, with a fault."""
+
+    def interval_variance(rho2, s, low, high):
+        def ratio(t):
+            return ((1 - t) ** 2 * rho2 + t**2) / ((1 - t) ** 2 + t**2)
+
+        quotient = rho2 if everywhere else ratio(low) / ratio(high)
+        quotient = 1 / quotient if backwards else quotient
+        return ((rho2 if factor else 1) * quotient ** (s - shift)) ** root
+
+    return interval_variance
+
+
+def _variance_by_steps(rho2, s, low, high, steps=20_000):
+    """The linear flow itself, with the midpoint rule; a time step never straddles an end of the interval."""
+    ends = sorted({0.0, low, high, 1.0})
+    total = 0.0
+    for start, stop in pairwise(ends):
+        width = (stop - start) / steps
+        inside = low <= start and stop <= high
+        for number in range(steps):
+            t = start + (number + 0.5) * width
+            own = (t - (1 - t) * rho2) / ((1 - t) ** 2 * rho2 + t**2)
+            all_ = (t - (1 - t)) / ((1 - t) ** 2 + t**2)
+            rate = own + (s - 1) * (own - all_) if inside else own
+            total -= 2 * rate * width
+    return math.exp(total)
+
+
 RIGHT = {
     "5.1": [("loops", _mean_by_loops)],
     "5.2": [("by hand", _gated_by_hand)],
     "5.3": [("fused", _cross_fused)],
     "5.4": [("lerp", _guide_by_lerp)],
-    "5.5": [("thrifty", _closed_thrifty)],
+    "5.5": [("lerp", _closed_by_lerp)],
+    "5.6": [("by steps", _variance_by_steps)],
 }
 
 WRONG = {
@@ -273,6 +333,8 @@ WRONG = {
     "5.3": [
         ("no mask", _cross(masked="nowhere"), "no effect"),
         ("inverted", _cross(flip=True), "wrong way round"),
+        ("inverted, bare", _cross_inverted_bare, "wrong way round"),
+        ("mask on heads", _cross_on_heads, "falls on the heads|need. two axes"),
         ("after softmax", _cross(masked="after"), "no longer sum to 1"),
         ("zero", _cross(low=0.0), "no ban"),
         ("no scale", _cross(scale="none"), "root of E, the width"),
@@ -301,6 +363,7 @@ WRONG = {
     ],
     "5.5": [
         ("two calls always", _closed(saves=False), "you call predict with"),
+        ("two calls at 0", _closed(thrift=False), "you call predict with"),
         ("open ends", _closed(ends=False), "ends belong"),
         ("ignores the interval", _closed(outside="guided"), "no guidance outside"),
         ("negative outside", _closed(outside="negative"), "that with the TEXT"),
@@ -310,5 +373,13 @@ WRONG = {
         ("exchanged", _closed(swapped=True), "that with the TEXT|exchanged"),
         ("decides once", _closed(once=True), "at each call"),
         ("returns a clip", lambda predict, *others: torch.zeros(2, 3), "return a function"),
+    ],
+    "5.6": [
+        ("everywhere", _variance(everywhere=True), "no effect"),
+        ("backwards", _variance(backwards=True), "comes last"),
+        ("power s", _variance(shift=0), "s - 1|own clips"),
+        ("no factor", _variance(factor=False), "factor rho2|own clips"),
+        ("deviation", _variance(root=0.5), "standard deviation|own clips"),
+        ("another", lambda rho2, s, low, high: rho2**s, "own clips|no effect|should be"),
     ],
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """What checks do with answers: take them as numbers, or say what is wrong with their kind."""
 
 import math
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -33,3 +34,10 @@ def number_of(name: str, found) -> float:
 def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
     """Whether shapes agree, and no number differs by the tolerance or more."""
     return found.shape == expected.shape and bool((found - expected).abs().max() < tolerance)
+
+
+def diagnose(found, faults: Iterable[tuple[object, str]], agree: Callable[[object, object], bool]) -> None:
+    """Raise `Wrong` with the message of the first faulty answer that the found one agrees with."""
+    for faulty, message in faults:
+        if agree(found, faulty):
+            raise Wrong(message)
