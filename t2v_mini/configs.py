@@ -45,6 +45,21 @@ class ClipConfig:
 
 
 @dataclass(frozen=True)
+class CodecConfig:
+    """Sizes of a video VAE. Each step to the next level halves rows and columns, the last ones frames too."""
+
+    channels: int = 3
+    latent: int = 4
+    patch: int = 2  # pixels of a patch become channels before anything else
+    widths: tuple[int, ...] = (32, 64)
+    depth: int = 2  # blocks a level
+    halvings: int = 1  # steps that halve the frames
+    block: str = "dense"  # or "efficient"
+    norm: str = "pixel"  # or "frame"
+    causal: bool = True
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """The clips: their level in the Moving Shapes world and their canvas."""
 

@@ -1,0 +1,201 @@
+"""A video VAE: clips to latents and back, whole, in chunks of frames, or in tiles."""
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from t2v_mini.configs import CodecConfig
+from t2v_mini.layers.convolution import (
+    Conv3DBlock,
+    EfficientVideoBlock,
+    Memory,
+    SpaceTimeConv,
+    SpatioTemporalUpsample,
+    norm_of,
+)
+from t2v_mini.models.posterior import Posterior
+
+
+def stage(config: CodecConfig, width: int) -> nn.ModuleList:
+    """The blocks of one level. `ValueError` for an unknown kind of block."""
+    if config.block not in ("dense", "efficient"):
+        raise ValueError(f"block must be 'dense' or 'efficient', got {config.block!r}")
+    if config.block == "dense":
+        return nn.ModuleList(
+            Conv3DBlock(width, width, causal=config.causal, norm=config.norm) for _ in range(config.depth)
+        )
+    return nn.ModuleList(
+        EfficientVideoBlock(width, causal=config.causal, norm=config.norm) for _ in range(config.depth)
+    )
+
+
+def halves_time(config: CodecConfig, level: int) -> bool:
+    """Whether the step from a level to the next halves the frames too: the last steps do."""
+    return level >= len(config.widths) - 1 - config.halvings
+
+
+class VideoEncoder(nn.Module):
+    """Patches to channels, then levels of blocks with strided convolutions between them.
+
+    Returns means and log variances, one after the other, as `Posterior.of` takes them.
+    """
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.patch, widths, causal = config.patch, config.widths, config.causal
+        self.stem = SpaceTimeConv(config.channels * config.patch**2, widths[0], causal=causal)
+        self.levels = nn.ModuleList(stage(config, width) for width in widths)
+        self.shrink = nn.ModuleList(
+            SpaceTimeConv(a, b, 3, (1 + halves_time(config, i), 2, 2), causal=causal)
+            for i, (a, b) in enumerate(pairwise(widths))
+        )
+        self.norm = norm_of(config.norm, widths[-1])
+        self.head = SpaceTimeConv(widths[-1], 2 * config.latent, 1)
+
+    def forward(
+        self, x: Float[Tensor, "B C F H W"], memory: Memory | None = None
+    ) -> Float[Tensor, "B Y G I J"]:
+        p = self.patch
+        h = self.stem(rearrange(x, "b c f (h p) (w q) -> b (c p q) f h w", p=p, q=p), memory)
+        for index, blocks in enumerate(self.levels):
+            for block in blocks:
+                h = block(h, memory)
+            if index < len(self.shrink):
+                h = self.shrink[index](h, memory)
+        return self.head(F.silu(self.norm(h)))
+
+
+class VideoDecoder(nn.Module):
+    """The encoder's mirror. Its last layer is linear: clips are clamped when they are shown, not here."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.patch, widths, causal = config.patch, config.widths[::-1], config.causal
+        steps = len(widths) - 1
+        self.stem = SpaceTimeConv(config.latent, widths[0], causal=causal)
+        self.levels = nn.ModuleList(stage(config, width) for width in widths)
+        self.grow = nn.ModuleList(
+            SpatioTemporalUpsample(a, b, halves_time(config, steps - 1 - i), causal)
+            for i, (a, b) in enumerate(pairwise(widths))
+        )
+        self.norm = norm_of(config.norm, widths[-1])
+        self.head = SpaceTimeConv(widths[-1], config.channels * config.patch**2, causal=causal)
+
+    def forward(
+        self, z: Float[Tensor, "B Z G I J"], memory: Memory | None = None
+    ) -> Float[Tensor, "B C F H W"]:
+        h = self.stem(z, memory)
+        for index, blocks in enumerate(self.levels):
+            for block in blocks:
+                h = block(h, memory)
+            if index < len(self.grow):
+                h = self.grow[index](h, memory)
+        out, p = self.head(F.silu(self.norm(h)), memory), self.patch
+        return rearrange(out, "b (c p q) f h w -> b c f (h p) (w q)", p=p, q=p)
+
+
+class VideoVAE(nn.Module):
+    """Encoder, decoder, and the mean and deviation of each latent channel, as measured on clips.
+
+    `ratio` frames and `scale` rows and columns become one. A causal one keeps the first frame apart: of
+    1 + n `ratio` frames it makes 1 + n, so that a picture is a clip of one frame. Raises `ValueError`
+    for sizes that do not divide, unless `encode` is asked to pad.
+    """
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        steps = len(config.widths) - 1
+        if not 0 <= config.halvings <= steps:
+            raise ValueError(
+                f"halvings must be from 0 to {steps}, the steps between levels, got {config.halvings}"
+            )
+        self.config = config
+        self.ratio, self.scale = 2**config.halvings, config.patch * 2**steps
+        self.encoder, self.decoder = VideoEncoder(config), VideoDecoder(config)
+        self.register_buffer("latent_mean", torch.zeros(config.latent))
+        self.register_buffer("latent_std", torch.ones(config.latent))
+
+    def legal(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """The least size not below this one that the codec takes."""
+        kept = int(self.config.causal)
+        frames = kept + math.ceil((frames - kept) / self.ratio) * self.ratio
+        return frames, *(math.ceil(n / self.scale) * self.scale for n in (height, width))
+
+    def latent_size(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """The size of the latent of a clip of legal size."""
+        kept = int(self.config.causal)
+        return kept + (frames - kept) // self.ratio, height // self.scale, width // self.scale
+
+    def encode(self, x: Float[Tensor, "B C F H W"], pad: bool = False, chunk: int | None = None) -> Posterior:
+        """The posterior of a clip in [-1, 1].
+
+        `pad` repeats the last frame, row and column up to a legal size; pass the clip's own size to
+        `decode` to cut them off again. `chunk` is the number of latent frames made at once, for long
+        clips; the result is the same, and needs a causal codec.
+        """
+        size, legal = tuple(x.shape[2:]), self.legal(*x.shape[2:])
+        if x.shape[1] != self.config.channels:
+            raise ValueError(f"x must have {self.config.channels} channels, got {x.shape[1]}")
+        if size != legal and not pad:
+            frames = "1 + a multiple" if self.config.causal else "a multiple"
+            raise ValueError(
+                f"x must have {frames} of {self.ratio} frames and multiples of {self.scale} rows and columns "
+                f"(pad=True makes it {legal}), got {size}"
+            )
+        if size != legal:
+            after = [wanted - have for wanted, have in zip(legal, size, strict=True)]
+            x = F.pad(x, (0, after[2], 0, after[1], 0, after[0]), mode="replicate")
+        if chunk is None:
+            return Posterior.of(self.encoder(x))
+        first = int(self.config.causal) + (chunk - int(self.config.causal)) * self.ratio
+        return Posterior.of(self._in_chunks(self.encoder, x, chunk, first, chunk * self.ratio))
+
+    def decode(
+        self,
+        z: Float[Tensor, "B Z G I J"],
+        size: tuple[int, int, int] | None = None,
+        chunk: int | None = None,
+    ) -> Float[Tensor, "B C F H W"]:
+        """The clip of a latent, about in [-1, 1]; cut to `size` if given. `chunk` as in `encode`."""
+        if z.shape[1] != self.config.latent:
+            raise ValueError(f"z must have {self.config.latent} channels, got {z.shape[1]}")
+        x = self.decoder(z) if chunk is None else self._in_chunks(self.decoder, z, chunk, chunk, chunk)
+        if size is None:
+            return x
+        if any(n > have for n, have in zip(size, x.shape[2:], strict=True)):
+            raise ValueError(f"size must not exceed what the latent holds, {tuple(x.shape[2:])}, got {size}")
+        return x[:, :, : size[0], : size[1], : size[2]]
+
+    def _in_chunks(self, network: nn.Module, x: Tensor, chunk: int, first: int, later: int) -> Tensor:
+        if not self.config.causal:
+            raise ValueError("chunk must be None where the codec is not causal")
+        if chunk < 1:
+            raise ValueError(f"chunk must be at least 1, got {chunk}")
+        memory: Memory = {}
+        rest = x.shape[2] - first
+        sizes = (
+            [first] + [later] * (rest // later) + [rest % later] * (rest % later > 0)
+            if rest > 0
+            else [x.shape[2]]
+        )
+        return torch.cat([network(part, memory) for part in x.split(sizes, dim=2)], dim=2)
+
+    def normalize(self, z: Float[Tensor, "B Z G I J"]) -> Float[Tensor, "B Z G I J"]:
+        """Latents with mean 0 and deviation 1 on each channel, as a diffusion model wants them."""
+        return (z - self.latent_mean[:, None, None, None]) / self.latent_std[:, None, None, None]
+
+    def denormalize(self, z: Float[Tensor, "B Z G I J"]) -> Float[Tensor, "B Z G I J"]:
+        """The inverse of `normalize`."""
+        return z * self.latent_std[:, None, None, None] + self.latent_mean[:, None, None, None]
+
+    def forward(
+        self, x: Float[Tensor, "B C F H W"], generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "B C F H W"], Posterior]:
+        """A reconstruction from a sample of the posterior, and the posterior, for training."""
+        posterior = self.encode(x)
+        return self.decode(posterior.sample(generator)), posterior
