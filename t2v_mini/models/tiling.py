@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from t2v_mini.models.codec import VideoVAE
+from t2v_mini.models.vae import VideoVAE
 from t2v_mini.models.posterior import Posterior
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from t2v_mini.configs import CodecConfig
-from t2v_mini.layers.convolution import (
+from t2v_mini.layers.conv3d import (
     Conv3DBlock,
     EfficientVideoBlock,
     Memory,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from t2v_mini.configs import CodecConfig
-from t2v_mini.models.codec import VideoVAE
+from t2v_mini.models.vae import VideoVAE
 from t2v_mini.models.posterior import Posterior
 from t2v_mini.models.tiling import decode_tiled, encode_tiled, margin
 

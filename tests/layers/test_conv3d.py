@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from t2v_mini.layers.convolution import (
+from t2v_mini.layers.conv3d import (
     Conv3DBlock,
     EfficientVideoBlock,
     FrameGate,
