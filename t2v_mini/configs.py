@@ -153,7 +153,7 @@ def _build(values: dict, parts: dict[str, type]) -> dict:
         raise ValueError(f"values must hold the fields of a configuration: {error}") from error
 
 
-CONFIGS = {"mini": Config("mini", train=TrainConfig(steps=6000, batch=32, text_weights="clip"))}
+CONFIGS = {"mini": Config("mini", train=TrainConfig(text_weights="clip"))}
 CLIP = ContrastiveConfig("clip")
 
 

@@ -43,7 +43,8 @@ def test_arms_differ_in_their_text_alone():
     for config in CONFIGS.values():
         assert config.data == DATA and config.train.steps == 2000
         assert replace(config.model, text=base.model.text, words=base.model.words) == base.model
-        alike = replace(config.train, steps=base.train.steps, text_weights=base.train.text_weights)
+        assert config.train.batch == 32
+        alike = replace(config.train, steps=base.train.steps, batch=64, text_weights=base.train.text_weights)
         assert alike == base.train and base.train.text_weights == "clip"
         assert Config.from_dict(config.to_dict()) == config
 

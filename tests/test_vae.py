@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from t2v_mini.configs import CodecConfig
-from t2v_mini.models.vae import VideoVAE
 from t2v_mini.models.posterior import Posterior
 from t2v_mini.models.tiling import decode_tiled, encode_tiled, margin
+from t2v_mini.models.vae import VideoVAE
 
 TINY = CodecConfig(latent=3, patch=2, widths=(8, 16), depth=1, halvings=1)
 KINDS = {

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from t2v_mini.models.vae import VideoVAE
 from t2v_mini.models.posterior import Posterior
+from t2v_mini.models.vae import VideoVAE
 
 
 def encode_tiled(codec: VideoVAE, x: Float[Tensor, "B C F H W"], tile: int) -> Posterior:
