@@ -141,8 +141,41 @@ class ContrastiveConfig:
     def from_dict(values: dict) -> "ContrastiveConfig":
         """The inverse of `to_dict`; an unknown field or a missing part raises `ValueError`."""
         built = _build(values, {"model": ClipConfig, "train": TrainConfig})
-        data = tuple(_build({"data": one}, {"data": DataConfig})["data"] for one in values["data"])
-        return ContrastiveConfig(values["name"], data=data, **built)
+        return ContrastiveConfig(values["name"], data=_data(values), **built)
+
+
+@dataclass(frozen=True)
+class CodecLossConfig:
+    """Weights of a video VAE's loss, beside the mean absolute error, which counts once."""
+
+    difference: float = 1.0  # of the error of differences between neighbours, in time, rows and columns
+    kl: float = 1e-4  # of the divergence, per number of the latent
+
+
+@dataclass(frozen=True)
+class VideoVAEConfig:
+    """Everything that makes one video VAE."""
+
+    name: str
+    model: CodecConfig = field(default_factory=CodecConfig)
+    loss: CodecLossConfig = field(default_factory=CodecLossConfig)
+    data: tuple[DataConfig, ...] = tuple(DataConfig(level=level, frames=16) for level in (1, 2, 3))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(batch=16, drop_text=0.0))
+
+    def to_dict(self) -> dict:
+        """Plain nested dictionaries, for JSON."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict) -> "VideoVAEConfig":
+        """The inverse of `to_dict`; an unknown field or a missing part raises `ValueError`."""
+        built = _build(values, {"model": CodecConfig, "loss": CodecLossConfig, "train": TrainConfig})
+        built["model"] = dataclasses.replace(built["model"], widths=tuple(built["model"].widths))
+        return VideoVAEConfig(values["name"], data=_data(values), **built)
+
+
+def _data(values: dict) -> tuple[DataConfig, ...]:
+    return tuple(_build({"data": one}, {"data": DataConfig})["data"] for one in values["data"])
 
 
 def _build(values: dict, parts: dict[str, type]) -> dict:
