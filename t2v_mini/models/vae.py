@@ -196,6 +196,6 @@ class VideoVAE(nn.Module):
     def forward(
         self, x: Float[Tensor, "B C F H W"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "B C F H W"], Posterior]:
-        """A reconstruction from a sample of the posterior, and the posterior, for training."""
-        posterior = self.encode(x)
-        return self.decode(posterior.sample(generator)), posterior
+        """A reconstruction from a sample of the posterior, and the posterior, for training; any size."""
+        posterior = self.encode(x, pad=True)
+        return self.decode(posterior.sample(generator), tuple(x.shape[2:])), posterior
