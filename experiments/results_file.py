@@ -10,6 +10,7 @@ import torch
 
 from t2v_mini.files import atomic_path
 from t2v_mini.notebook import RESULTS
+from t2v_mini.training.precision import has_bf16
 
 
 def conditions() -> dict:
@@ -17,9 +18,11 @@ def conditions() -> dict:
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
         "threads": torch.get_num_threads(),
+        "bf16": has_bf16(device),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": commit or None,
