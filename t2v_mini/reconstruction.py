@@ -27,7 +27,7 @@ def reconstructions(codec: VideoVAE, data: DataConfig, clips: int) -> tuple[Tens
 
 
 def evaluate_codec(codec: VideoVAE, data: DataConfig, clips: int) -> dict:
-    """What the codec keeps of clips that it never saw: PSNR in dB, and the judge's facts.
+    """What the codec keeps of clips that it never saw: median and worst PSNR in dB, and the judge's facts.
 
     `ceiling` is the share of reconstructions of which every fact holds: no generator of these latents
     can be expected to do better.
@@ -38,7 +38,7 @@ def evaluate_codec(codec: VideoVAE, data: DataConfig, clips: int) -> dict:
     return {
         "level": data.level,
         "clips": clips,
-        "psnr": decibels.mean().item(),
+        "psnr": decibels.median().item(),
         "worst_psnr": decibels.min().item(),
         "ceiling": accuracy.caption_accuracy,
         "interval": list(accuracy.interval),

@@ -185,8 +185,14 @@ def test_bad_input():
         VideoVAE(replace(TINY, halvings=2))
     with pytest.raises(ValueError, match="block must be 'dense' or 'efficient', got 'big'"):
         VideoVAE(replace(TINY, block="big"))
-    with pytest.raises(ValueError, match="chunk must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="chunk must be a positive integer, got 0"):
         codec.encode(clip(), chunk=0)
+    for bad in (1.5, True):
+        with pytest.raises(ValueError, match="chunk must be a positive integer, got"):
+            codec.decode(torch.zeros(1, 3, 5, 4, 4, dtype=torch.float64), chunk=bad)
+    for block, depth in (("dense", 1), ("efficient", 1), ("dense", 0)):
+        with pytest.raises(ValueError, match="norm must be 'frame' or 'pixel' in a causal network"):
+            VideoVAE(replace(TINY, norm="group", block=block, depth=depth))
     free = codec_of(replace(TINY, causal=False))
     with pytest.raises(ValueError, match="chunk must be None where the codec is not causal"):
         free.encode(clip(8), chunk=2)

@@ -16,7 +16,7 @@ Memory = dict[nn.Module, Tensor]
 def triple(name: str, value: int | Triple) -> Triple:
     """The three numbers for frames, rows and columns; one number stands for all. `ValueError` below 1."""
     numbers = (value,) * 3 if isinstance(value, int) else tuple(value)
-    if len(numbers) != 3 or min(numbers) < 1:
+    if len(numbers) != 3 or any(type(n) is not int or n < 1 for n in numbers):
         raise ValueError(
             f"{name} must be a positive integer, or one each for frames, rows, columns, got {value!r}"
         )
@@ -76,7 +76,8 @@ class SpaceTimeConv(nn.Module):
                     f"x must hold more frames in a chunk: {x.shape[2]} of the {size} needed are known"
                 )
             made = (x.shape[2] - size) // step + 1
-            memory[self] = x[:, :, made * step :]
+            # A copy: a view would keep the whole chunk alive.
+            memory[self] = x[:, :, made * step :].clone()
         return self.conv(x)
 
 
@@ -110,10 +111,15 @@ class PixelNorm(nn.Module):
 NORMS = {"group": lambda channels: nn.GroupNorm(8, channels), "frame": FrameNorm, "pixel": PixelNorm}
 
 
-def norm_of(name: str, channels: int) -> nn.Module:
-    """The norm of that name: of a whole clip, of each frame, or of each pixel. `ValueError` for another."""
+def norm_of(name: str, channels: int, causal: bool = False) -> nn.Module:
+    """The norm of that name: of a whole clip ("group"), of each frame, or of each pixel.
+
+    Raises `ValueError` for another name, and for "group" in a causal network: it sees later frames.
+    """
     if name not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {name!r}")
+    if causal and name == "group":
+        raise ValueError("norm must be 'frame' or 'pixel' in a causal network: 'group' sees later frames")
     return NORMS[name](channels)
 
 
@@ -133,9 +139,7 @@ class Conv3DBlock(nn.Module):
         norm: str = "frame",
     ) -> None:
         super().__init__()
-        if causal and norm == "group":
-            raise ValueError("norm must be 'frame' or 'pixel' in a causal block: 'group' sees later frames")
-        self.norm1, self.norm2 = norm_of(norm, channels), norm_of(norm, out_channels)
+        self.norm1, self.norm2 = (norm_of(norm, n, causal) for n in (channels, out_channels))
         self.conv1 = SpaceTimeConv(channels, out_channels, kernel, causal=causal)
         self.conv2 = SpaceTimeConv(out_channels, out_channels, kernel, causal=causal)
         nn.init.zeros_(self.conv2.conv.weight)
@@ -208,7 +212,7 @@ class EfficientVideoBlock(nn.Module):
         self, channels: int, kernel: int = 3, expansion: int = 4, causal: bool = False, norm: str = "frame"
     ) -> None:
         super().__init__()
-        self.norm = norm_of(norm, channels)
+        self.norm = norm_of(norm, channels, causal)
         self.space = SpaceTimeConv(channels, channels, (1, kernel, kernel), groups=channels)
         self.time = SpaceTimeConv(channels, channels, (kernel, 1, 1), causal=causal, groups=channels)
         self.widen = nn.Conv3d(channels, expansion * channels, 1)

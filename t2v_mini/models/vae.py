@@ -54,7 +54,7 @@ class VideoEncoder(nn.Module):
             SpaceTimeConv(a, b, 3, (1 + halves_time(config, i), 2, 2), causal=causal)
             for i, (a, b) in enumerate(pairwise(widths))
         )
-        self.norm = norm_of(config.norm, widths[-1])
+        self.norm = norm_of(config.norm, widths[-1], causal)
         self.head = SpaceTimeConv(widths[-1], 2 * config.latent, 1)
 
     def forward(
@@ -83,7 +83,7 @@ class VideoDecoder(nn.Module):
             SpatioTemporalUpsample(a, b, halves_time(config, steps - 1 - i), causal)
             for i, (a, b) in enumerate(pairwise(widths))
         )
-        self.norm = norm_of(config.norm, widths[-1])
+        self.norm = norm_of(config.norm, widths[-1], causal)
         self.head = SpaceTimeConv(widths[-1], config.channels * config.patch**2, causal=causal)
 
     def forward(
@@ -152,8 +152,9 @@ class VideoVAE(nn.Module):
             x = F.pad(x, (0, after[2], 0, after[1], 0, after[0]), mode="replicate")
         if chunk is None:
             return Posterior.of(self.encoder(x))
+        self._check_chunk(chunk)
         first = int(self.config.causal) + (chunk - int(self.config.causal)) * self.ratio
-        return Posterior.of(self._in_chunks(self.encoder, x, chunk, first, chunk * self.ratio))
+        return Posterior.of(self._in_chunks(self.encoder, x, first, chunk * self.ratio))
 
     def decode(
         self,
@@ -164,18 +165,24 @@ class VideoVAE(nn.Module):
         """The clip of a latent, about in [-1, 1]; cut to `size` if given. `chunk` as in `encode`."""
         if z.shape[1] != self.config.latent:
             raise ValueError(f"z must have {self.config.latent} channels, got {z.shape[1]}")
-        x = self.decoder(z) if chunk is None else self._in_chunks(self.decoder, z, chunk, chunk, chunk)
+        if chunk is None:
+            x = self.decoder(z)
+        else:
+            self._check_chunk(chunk)
+            x = self._in_chunks(self.decoder, z, chunk, chunk)
         if size is None:
             return x
         if any(n > have for n, have in zip(size, x.shape[2:], strict=True)):
             raise ValueError(f"size must not exceed what the latent holds, {tuple(x.shape[2:])}, got {size}")
         return x[:, :, : size[0], : size[1], : size[2]]
 
-    def _in_chunks(self, network: nn.Module, x: Tensor, chunk: int, first: int, later: int) -> Tensor:
+    def _check_chunk(self, chunk: int) -> None:
         if not self.config.causal:
             raise ValueError("chunk must be None where the codec is not causal")
-        if chunk < 1:
-            raise ValueError(f"chunk must be at least 1, got {chunk}")
+        if type(chunk) is not int or chunk < 1:
+            raise ValueError(f"chunk must be a positive integer, got {chunk!r}")
+
+    def _in_chunks(self, network: nn.Module, x: Tensor, first: int, later: int) -> Tensor:
         memory: Memory = {}
         rest = x.shape[2] - first
         sizes = (

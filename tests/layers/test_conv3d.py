@@ -112,6 +112,12 @@ def test_chunks_give_what_the_whole_clip_gives(name):
         same(torch.cat(parts, dim=2), whole, 1e-10)
 
 
+def test_memory_holds_no_more_than_it_needs():
+    layer, memory = SpaceTimeConv(8, 4, 3, causal=True), {}
+    layer(clip(frames=50), memory)
+    assert memory[layer].untyped_storage().nbytes() == 4 * 2 * 8 * 2 * 8 * 8  # two frames of two clips
+
+
 @every_causal
 def test_no_frame_sees_a_later_one_and_no_clip_its_neighbours(name):
     layer = scattered(CAUSAL[name]())
@@ -258,7 +264,7 @@ def test_bad_input():
         layer(clip(channels=3, frames=4))
     with pytest.raises(ValueError, match="kernel must be odd along each axis, got .2, 3, 3."):
         SpaceTimeConv(8, 4, (2, 3, 3))
-    for bad in (0, (3, 3), (1, -1, 1)):
+    for bad in (0, True, (3, 3), (1, -1, 1)):
         with pytest.raises(ValueError, match="stride must be a positive integer, or one each"):
             SpaceTimeConv(8, 4, 3, bad)
     with pytest.raises(ValueError, match="memory must be None where the convolution is not causal"):
@@ -269,5 +275,7 @@ def test_bad_input():
         strided(clip(frames=1), memory)
     with pytest.raises(ValueError, match="norm must be one of group, frame, pixel, got 'batch'"):
         Conv3DBlock(8, 8, norm="batch")
-    with pytest.raises(ValueError, match="norm must be 'frame' or 'pixel' in a causal block"):
-        Conv3DBlock(8, 8, causal=True, norm="group")
+    for block in (lambda: Conv3DBlock(8, 8, causal=True, norm="group"),
+                  lambda: EfficientVideoBlock(8, causal=True, norm="group")):  # fmt: skip
+        with pytest.raises(ValueError, match="norm must be 'frame' or 'pixel' in a causal network"):
+            block()
