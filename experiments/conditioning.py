@@ -30,7 +30,7 @@ ARMS: dict[str, dict[str, dict]] = {
     "vector and words, trained along": {"train": {"text_weights": ""}},
 }
 
-# Half the shipped model's: clips are twice as long, and more steps are worth more than more clips a step.
+# Half the shipped model's: clips are twice as long, so a step sees as many tokens as there.
 BATCH_OF_ARMS = 32
 
 

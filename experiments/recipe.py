@@ -46,14 +46,12 @@ def arm_config(changes: dict, seed: int, arguments: Arguments) -> Config:
     base = get_config("mini")
     train = replace(
         base.train,
-        **{
-            "steps": arguments.steps,
-            "batch": arguments.batch,
-            "ema": 0.99,
-            "compile": False,
-            "seed": seed,
-            "text_weights": "",
-        },
+        steps=arguments.steps,
+        batch=arguments.batch,
+        ema=0.99,
+        compile=False,
+        text_weights="",
+        seed=seed,
         **changes,
     )
     return replace(base, name="recipe", model=replace(base.model, width=arguments.width), train=train)

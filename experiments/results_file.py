@@ -20,7 +20,7 @@ def conditions() -> dict:
     ).stdout.strip()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
         "bf16": has_bf16(device),
         "torch": torch.__version__,

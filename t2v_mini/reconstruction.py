@@ -8,9 +8,8 @@ from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.losses.reconstruction import psnr
 from t2v_mini.metrics.caption_accuracy import caption_accuracy
 from t2v_mini.models.vae import VideoVAE
+from t2v_mini.training.video_vae import BATCH
 from t2v_mini.world import Facts, caption, judge_claims, render
-
-BATCH = 32
 
 
 @torch.no_grad()

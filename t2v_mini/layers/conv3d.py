@@ -64,6 +64,8 @@ class SpaceTimeConv(nn.Module):
         if memory is not None and not self.causal:
             raise ValueError("memory must be None where the convolution is not causal")
         size, step = self.kernel[0], self.stride[0]
+        if size == step == 1:
+            return self.conv(x)  # each frame by itself: nothing to repeat or to remember
         if memory is not None and self in memory:
             x = torch.cat([memory[self], x], dim=2)
         else:
@@ -188,10 +190,8 @@ class FrameGate(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 4) -> None:
         super().__init__()
-        self.squeeze, self.excite = (
-            nn.Linear(channels, channels // reduction),
-            nn.Linear(channels // reduction, channels),
-        )
+        self.squeeze = nn.Linear(channels, channels // reduction)
+        self.excite = nn.Linear(channels // reduction, channels)
         nn.init.zeros_(self.excite.weight)
         nn.init.zeros_(self.excite.bias)
 

@@ -12,8 +12,7 @@ from t2v_mini.models.vae import VideoVAE
 
 def encode_tiled(codec: VideoVAE, x: Float[Tensor, "B C F H W"], tile: int) -> Posterior:
     """`codec.encode(x)`, made in tiles of `tile` x `tile` latent pixels; errors as there and as `margin`."""
-    if tuple(x.shape[2:]) != codec.legal(*x.shape[2:]):
-        codec.encode(x)  # says what is wrong
+    codec.check_clip(x)
     scale = codec.scale
     return Posterior.of(_tiled(codec.encoder, x, tile * scale, margin(codec, tile) * scale, scale, 1))
 

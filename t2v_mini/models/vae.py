@@ -1,7 +1,7 @@
 """A video VAE: clips to latents and back, whole, in chunks of frames, or in tiles."""
 
 import math
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -25,13 +25,19 @@ def stage(config: CodecConfig, width: int) -> nn.ModuleList:
     """The blocks of one level. `ValueError` for an unknown kind of block."""
     if config.block not in ("dense", "efficient"):
         raise ValueError(f"block must be 'dense' or 'efficient', got {config.block!r}")
-    if config.block == "dense":
-        return nn.ModuleList(
-            Conv3DBlock(width, width, causal=config.causal, norm=config.norm) for _ in range(config.depth)
-        )
-    return nn.ModuleList(
-        EfficientVideoBlock(width, causal=config.causal, norm=config.norm) for _ in range(config.depth)
-    )
+    sizes = (width, width) if config.block == "dense" else (width,)
+    block = Conv3DBlock if config.block == "dense" else EfficientVideoBlock
+    return nn.ModuleList(block(*sizes, causal=config.causal, norm=config.norm) for _ in range(config.depth))
+
+
+def through(levels: nn.ModuleList, changes: nn.ModuleList, h: Tensor, memory: Memory | None) -> Tensor:
+    """The blocks of each level, and after each but the last the change to the next."""
+    for blocks, change in zip_longest(levels, changes):
+        for block in blocks:
+            h = block(h, memory)
+        if change is not None:
+            h = change(h, memory)
+    return h
 
 
 def halves_time(config: CodecConfig, level: int) -> bool:
@@ -62,11 +68,7 @@ class VideoEncoder(nn.Module):
     ) -> Float[Tensor, "B Y G I J"]:
         p = self.patch
         h = self.stem(rearrange(x, "b c f (h p) (w q) -> b (c p q) f h w", p=p, q=p), memory)
-        for index, blocks in enumerate(self.levels):
-            for block in blocks:
-                h = block(h, memory)
-            if index < len(self.shrink):
-                h = self.shrink[index](h, memory)
+        h = through(self.levels, self.shrink, h, memory)
         return self.head(F.silu(self.norm(h)))
 
 
@@ -89,12 +91,7 @@ class VideoDecoder(nn.Module):
     def forward(
         self, z: Float[Tensor, "B Z G I J"], memory: Memory | None = None
     ) -> Float[Tensor, "B C F H W"]:
-        h = self.stem(z, memory)
-        for index, blocks in enumerate(self.levels):
-            for block in blocks:
-                h = block(h, memory)
-            if index < len(self.grow):
-                h = self.grow[index](h, memory)
+        h = through(self.levels, self.grow, self.stem(z, memory), memory)
         out, p = self.head(F.silu(self.norm(h)), memory), self.patch
         return rearrange(out, "b (c p q) f h w -> b c f (h p) (w q)", p=p, q=p)
 
@@ -131,13 +128,8 @@ class VideoVAE(nn.Module):
         kept = int(self.config.causal)
         return kept + (frames - kept) // self.ratio, height // self.scale, width // self.scale
 
-    def encode(self, x: Float[Tensor, "B C F H W"], pad: bool = False, chunk: int | None = None) -> Posterior:
-        """The posterior of a clip in [-1, 1].
-
-        `pad` repeats the last frame, row and column up to a legal size; pass the clip's own size to
-        `decode` to cut them off again. `chunk` is the number of latent frames made at once, for long
-        clips; the result is the same, and needs a causal codec.
-        """
+    def check_clip(self, x: Float[Tensor, "B C F H W"], pad: bool = False) -> tuple[tuple, tuple]:
+        """The size of a clip and the legal one; `ValueError` for other channels and sizes, unless `pad`."""
         size, legal = tuple(x.shape[2:]), self.legal(*x.shape[2:])
         if x.shape[1] != self.config.channels:
             raise ValueError(f"x must have {self.config.channels} channels, got {x.shape[1]}")
@@ -147,13 +139,23 @@ class VideoVAE(nn.Module):
                 f"x must have {frames} of {self.ratio} frames and multiples of {self.scale} rows and columns "
                 f"(pad=True makes it {legal}), got {size}"
             )
+        return size, legal
+
+    def encode(self, x: Float[Tensor, "B C F H W"], pad: bool = False, chunk: int | None = None) -> Posterior:
+        """The posterior of a clip in [-1, 1].
+
+        `pad` repeats the last frame, row and column up to a legal size; pass the clip's own size to
+        `decode` to cut them off again. `chunk` is the number of latent frames made at once, for long
+        clips; the result is the same, and needs a causal codec.
+        """
+        size, legal = self.check_clip(x, pad)
         if size != legal:
             after = [wanted - have for wanted, have in zip(legal, size, strict=True)]
             x = F.pad(x, (0, after[2], 0, after[1], 0, after[0]), mode="replicate")
         if chunk is None:
             return Posterior.of(self.encoder(x))
         self._check_chunk(chunk)
-        first = int(self.config.causal) + (chunk - int(self.config.causal)) * self.ratio
+        first = 1 + (chunk - 1) * self.ratio  # the first frame is one latent frame
         return Posterior.of(self._in_chunks(self.encoder, x, first, chunk * self.ratio))
 
     def decode(
@@ -184,13 +186,8 @@ class VideoVAE(nn.Module):
 
     def _in_chunks(self, network: nn.Module, x: Tensor, first: int, later: int) -> Tensor:
         memory: Memory = {}
-        rest = x.shape[2] - first
-        sizes = (
-            [first] + [later] * (rest // later) + [rest % later] * (rest % later > 0)
-            if rest > 0
-            else [x.shape[2]]
-        )
-        return torch.cat([network(part, memory) for part in x.split(sizes, dim=2)], dim=2)
+        parts = x[:, :, :first], *x[:, :, first:].split(later, dim=2)
+        return torch.cat([network(part, memory) for part in parts if part.shape[2]], dim=2)
 
     def normalize(self, z: Float[Tensor, "B Z G I J"]) -> Float[Tensor, "B Z G I J"]:
         """Latents with mean 0 and deviation 1 on each channel, as a diffusion model wants them."""
