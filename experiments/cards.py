@@ -42,12 +42,14 @@ def canvases(config: dict) -> str:
 def origin_rows(record: dict, digest: str) -> list[str]:
     """Data, training, device, versions, commit and hash, as rows of a table with two columns."""
     config, where = record["config"], record["conditions"]
+    start = config["train"].get("start")
     return [
         f"| content hash | `{digest}` |",
         f"| configuration | `{config['name']}` |",
         f"| data | Moving Shapes, {canvases(config)}; seen combinations, drawn on the fly |",
         f"| training | {record['step']} steps of {config['train']['batch']} clips, seed "
-        f"{config['train']['seed']}, {record['seconds'] / 60:.0f} minutes |",
+        f"{config['train']['seed']}, {record['seconds'] / 60:.0f} minutes"
+        + (f"; the denoiser starts from the weights `{start}` |" if start else " |"),
         f"| device | {where['device']}, {where['threads']} thread{'s' * (where['threads'] != 1)} |",
         f"| versions | torch {where['torch']}, Python {where['python']} |",
         f"| commit | `{(where['commit'] or 'none')[:12]}` |",

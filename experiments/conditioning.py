@@ -1,8 +1,9 @@
 """What each way of telling a denoiser its text is worth: `python -m experiments.conditioning`.
 
 Two objects, 16 frames. Every arm is the same denoiser, on the same clips, for the same number of steps; what
-differs is the text that it gets. Each arm is measured with and without guidance, on unseen combinations. A
-run that was stopped goes on where it was.
+differs is the text that it gets. The denoiser starts from the weights "mini", which know one object and 8
+frames, without what reads their text: that starts anew in every arm. Each arm is measured with and without
+guidance, on unseen combinations. A run that was stopped goes on where it was.
 """
 
 from dataclasses import dataclass, replace
@@ -13,12 +14,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from experiments.results_file import conditions, write_results
+from experiments.starts import start_from
 from experiments.train_clip import swapped
 from t2v_mini.configs import Config, DataConfig, get_config
 from t2v_mini.metrics.caption_accuracy import bootstrap_interval
 from t2v_mini.models.generator import parameter_count
 from t2v_mini.notebook import RESULTS, load_result
 from t2v_mini.pipeline import BATCH, TextToVideo, evaluate
+from t2v_mini.training.checkpoint import read_record
+from t2v_mini.training.shipped import weights_path
 from t2v_mini.training.trainer import Trainer
 from t2v_mini.world import Facts, caption, compare, read_facts
 
@@ -38,8 +42,10 @@ BATCH_OF_ARMS = 32
 class Arguments:
     """Train every arm, or go on, then measure it."""
 
-    steps: int = 3000
+    steps: int = 1500
     """Training steps of each run."""
+    start: str = "mini"
+    """Weights that every arm starts from, by name or path."""
     clips: int = 256
     """Clips on which an arm is measured, at each guidance."""
     arms: tuple[str, ...] = tuple(ARMS)
@@ -97,7 +103,8 @@ class Binding:
 
 def train_arm(name: str, arguments: Arguments) -> Trainer:
     """The arm's run, at its end."""
-    trainer = Trainer(arm_config(name, arguments.steps), arguments.folder)
+    config = arm_config(name, arguments.steps)
+    trainer, _ = start_from(arguments.start, config, arguments.folder, keep_reading=False)
     if trainer.checkpoint.exists():
         trainer.resume()
     tqdm.write(f"{name}: from step {trainer.step}")
@@ -111,7 +118,8 @@ def main(arguments: Arguments) -> None:
     if unknown:
         got = ", ".join(map(repr, unknown))
         raise ValueError(f"arms must be among those known ({'; '.join(ARMS)}), got {got}")
-    settings = {"steps": arguments.steps, "clips": arguments.clips}
+    start = read_record(weights_path(arguments.start))["hash"]
+    settings = {"steps": arguments.steps, "clips": arguments.clips, "start": start}
     known = load_result(RESULT) if (RESULTS / f"{RESULT}.json").exists() else {}
     rows = {row["arm"]: row for row in known.get("rows", []) if known["settings"] == settings}
     for name in arguments.arms:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from experiments.results_file import write_results
 from t2v_mini.configs import Config, get_config
 from t2v_mini.data.moving_shapes import training_batch
+from t2v_mini.data.video_files import from_uint8
 from t2v_mini.pipeline import TextToVideo
 from t2v_mini.training.trainer import Trainer
 
@@ -63,7 +64,7 @@ class Measure:
     def __init__(self, config: Config, clips: int) -> None:
         # The runs draw from seeds 0, 1, ...: seed 99 is new.
         self.batch = training_batch(config.data, step=0, size=clips, seed=99)
-        self.x0 = self.batch.video.float() / 127.5 - 1
+        self.x0 = from_uint8(self.batch.video)
         self.noise = torch.randn(self.x0.shape, generator=torch.Generator().manual_seed(0))
 
     @torch.no_grad()

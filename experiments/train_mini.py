@@ -1,6 +1,7 @@
-"""Train, measure and ship the weights "mini" from scratch: `python -m experiments.train_mini`.
+"""Train, measure and ship the weights "mini": `python -m experiments.train_mini`.
 
-A run that was stopped goes on where it was when started again.
+It starts from scratch, or with `--start` from the denoiser of other weights, which is how a trained model
+is given another text encoder. A run that was stopped goes on where it was when started again.
 """
 
 from dataclasses import dataclass, replace
@@ -11,10 +12,10 @@ from tqdm import tqdm
 
 from experiments.cards import accuracy_table, origin_rows
 from experiments.results_file import conditions, write_results
+from experiments.starts import start_from
 from t2v_mini.configs import Config, get_config
 from t2v_mini.files import atomic_path
 from t2v_mini.pipeline import TextToVideo, Watcher, evaluate
-from t2v_mini.training.checkpoint import read_record
 from t2v_mini.training.shipped import PRETRAINED
 from t2v_mini.training.trainer import Trainer
 
@@ -24,14 +25,33 @@ TUNING_CLIPS, CARD_CLIPS, CHECK_CLIPS = 64, 512, 256
 
 @dataclass
 class Arguments:
-    """Train from scratch or go on, then evaluate and write the shipped weights."""
+    """Train or go on, then evaluate and write the shipped weights."""
 
     folder: Path = Path("runs")
     """Where the training state is kept."""
     config: str = "mini"
     """Name of the configuration."""
+    steps: int = 0
+    """Training steps; 0 for the configuration's."""
+    start: str = ""
+    """Weights to take the denoiser from, by name or path; empty to start from scratch."""
     watch_every: int = 200
     """Steps between two looks at caption accuracy during training; 0 for none."""
+
+
+def prepared(arguments: Arguments) -> Trainer:
+    """The run that the arguments ask for, where it was left or at its start."""
+    config = get_config(arguments.config)
+    train = replace(config.train, steps=arguments.steps or config.train.steps)
+    config = replace(config, train=train)
+    if arguments.start:
+        trainer, _ = start_from(arguments.start, config, arguments.folder)
+    else:
+        trainer = Trainer(config, arguments.folder)
+    if trainer.checkpoint.exists():
+        trainer.resume()
+        print(f"resumed at step {trainer.step}")
+    return trainer
 
 
 def choose_guidance(pipeline: TextToVideo) -> tuple[float, list[dict]]:
@@ -96,10 +116,7 @@ def card(config: Config, record: dict, digest: str) -> str:
 
 def main(arguments: Arguments) -> None:
     """Train to the end, then measure and ship."""
-    trainer, watcher = Trainer(get_config(arguments.config), arguments.folder), Watcher()
-    if trainer.checkpoint.exists():
-        trainer.resume()
-        print(f"resumed at step {read_record(trainer.checkpoint)['step']}")
+    trainer, watcher = prepared(arguments), Watcher()
     trainer.train(observe_every=arguments.watch_every, observe=watcher)
     print(f"written to {ship(trainer, watcher.curve)}")
 

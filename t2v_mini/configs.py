@@ -86,6 +86,7 @@ class TrainConfig:
     time_mean: float = 0.8
     prediction: str = "x0"  # or "velocity"
     text_weights: str = ""  # whose text tower is taken over and frozen, e.g. "clip"; empty: trained along
+    start: str = ""  # content hash of the weights whose denoiser the run started from; empty: from scratch
     seed: int = 0
     bf16: bool = True
     compile: bool = True
@@ -100,8 +101,16 @@ class SampleConfig:
     shift: float = 3.0
 
 
+class Serializable:
+    """What the configurations of whole models share."""
+
+    def to_dict(self) -> dict:
+        """Plain nested dictionaries, for JSON."""
+        return dataclasses.asdict(self)
+
+
 @dataclass(frozen=True)
-class Config:
+class Config(Serializable):
     """Everything that makes one model."""
 
     name: str
@@ -109,10 +118,6 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
-
-    def to_dict(self) -> dict:
-        """Plain nested dictionaries, for JSON."""
-        return dataclasses.asdict(self)
 
     @staticmethod
     def from_dict(values: dict) -> "Config":
@@ -125,17 +130,13 @@ class Config:
 
 
 @dataclass(frozen=True)
-class ContrastiveConfig:
+class ContrastiveConfig(Serializable):
     """Everything that makes one encoder of clips and captions."""
 
     name: str
     model: ClipConfig = field(default_factory=ClipConfig)
     data: tuple[DataConfig, ...] = (DataConfig(), DataConfig(level=2, frames=16))
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1150, batch=128, compile=False))
-
-    def to_dict(self) -> dict:
-        """Plain nested dictionaries, for JSON."""
-        return dataclasses.asdict(self)
 
     @staticmethod
     def from_dict(values: dict) -> "ContrastiveConfig":
@@ -153,7 +154,7 @@ class CodecLossConfig:
 
 
 @dataclass(frozen=True)
-class VideoVAEConfig:
+class VideoVAEConfig(Serializable):
     """Everything that makes one video VAE."""
 
     name: str
@@ -161,10 +162,6 @@ class VideoVAEConfig:
     loss: CodecLossConfig = field(default_factory=CodecLossConfig)
     data: tuple[DataConfig, ...] = tuple(DataConfig(level=level, frames=16) for level in (1, 2, 3))
     train: TrainConfig = field(default_factory=lambda: TrainConfig(batch=16, drop_text=0.0))
-
-    def to_dict(self) -> dict:
-        """Plain nested dictionaries, for JSON."""
-        return dataclasses.asdict(self)
 
     @staticmethod
     def from_dict(values: dict) -> "VideoVAEConfig":

@@ -9,12 +9,13 @@ import torch
 
 from experiments import conditioning
 from experiments.conditioning import ARMS, Arguments, Binding, arm_config, main
+from experiments.starts import start_from
 from experiments.train_clip import swapped
 from t2v_mini import pipeline as pipeline_module
 from t2v_mini.configs import Config, DataConfig, SampleConfig, get_config
 from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.models.generator import Generator
-from t2v_mini.pipeline import evaluate
+from t2v_mini.pipeline import TextToVideo, evaluate
 from t2v_mini.training.shipped import load_clip
 from t2v_mini.training.trainer import take_text
 from t2v_mini.world import caption, render, sample_scenes
@@ -73,6 +74,42 @@ def test_swapping_exchanges_two_colours_and_nothing_else(level):
         back = [replace(thing, color=color) for thing, color in zip(found.objects, colors, strict=True)]
         assert replace(found, objects=tuple(back)) == facts and swapped(found) == facts
         assert caption(found) != caption(facts)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_starts_from_the_same_denoiser_that_never_read(arm, tmp_path):
+    trainer, taken = start_from("mini", CONFIGS[arm], tmp_path, keep_reading=False)
+    shipped = TextToVideo.from_pretrained("mini")
+    source, own = shipped.model.denoiser.state_dict(), trainer.model.denoiser.state_dict()
+    assert trainer.config.train.start == shipped.record["hash"]
+    assert all(torch.equal(own[name], source[name]) for name in taken)
+    new = set(own) - set(taken)
+    words = {name for name in source if ".cross." in name or ".norm_text." in name}
+    assert new == {"pooled.weight", "pooled.bias"} | (words if CONFIGS[arm].model.words else set())
+    assert not torch.equal(own["pooled.weight"], source["pooled.weight"])
+    # What has learnt nothing adds nothing.
+    assert all(not own[name].any() for name in new if "cross.to_out" in name)
+    averaged = trainer.ema.state
+    assert all(torch.equal(averaged[f"denoiser.{name}"], value) for name, value in own.items())
+
+
+def test_a_denoiser_that_keeps_its_reading_is_that_of_the_weights(tmp_path):
+    config = get_config("mini")
+    config = replace(config, train=replace(config.train, compile=False))
+    trainer, taken = start_from("mini", config, tmp_path)
+    shipped = TextToVideo.from_pretrained("mini").model
+    own = trainer.model.denoiser.state_dict()
+    assert list(own) == taken
+    x, t = torch.randn(2, 3, 8, 32, 32), torch.tensor([0.2, 0.9])
+    text = shipped.encode(["a red circle moves left", ""])
+    assert torch.equal(trainer.model.denoiser(x, t, text), shipped.denoiser(x, t, text))
+
+
+@pytest.mark.parametrize("change", [{"width": 96}, {"depth": 5}])
+def test_weights_of_another_denoiser_are_refused(change, tmp_path):
+    config = get_config("mini")
+    with pytest.raises(ValueError, match="weights must have the denoiser of 'mini', got .*mini.safetensors"):
+        start_from("mini", replace(config, model=replace(config.model, **change)), tmp_path)
 
 
 def exchanged(scene):

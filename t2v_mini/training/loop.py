@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from t2v_mini.data.moving_shapes import Batch
+from t2v_mini.data.video_files import from_uint8
 from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint, training_state
 from t2v_mini.training.ema import EMA
 from t2v_mini.training.learning_rate import trapezoid
@@ -40,6 +42,14 @@ class TrainingLoop:
     def loss(self, batch: Batch) -> Tensor:
         """The loss of one batch."""
         raise NotImplementedError
+
+    def clips(self, batch: Batch) -> Float[Tensor, "B 3 F H W"]:
+        """A batch's clips in [-1, 1], where the model is."""
+        return from_uint8(batch.video).to(self.device)
+
+    def random(self) -> torch.Generator:
+        """The random numbers of the present step, the same in every run with this seed."""
+        return torch.Generator().manual_seed(self.config.train.seed * 1_000_003 + self.step)
 
     @property
     def checkpoint(self) -> Path | None:

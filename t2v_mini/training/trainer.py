@@ -45,9 +45,8 @@ class Trainer(TrainingLoop):
         return training_batches(self.config.data, self.step, stop, train.batch, train.seed)
 
     def loss(self, batch: Batch) -> Tensor:
-        settings = self.config.train
-        rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
-        x0 = batch.video.float().div_(127.5).sub_(1).to(self.device)
+        settings, rng = self.config.train, self.random()
+        x0 = self.clips(batch)
         noise = torch.randn(x0.shape, generator=rng).to(self.device)
         t = self.process.draw_times(len(x0), rng).to(self.device)
         captions = drop_condition(batch.captions, settings.drop_text, rng)
@@ -90,11 +89,10 @@ class ContrastiveTrainer(TrainingLoop):
         )
 
     def loss(self, batch: Batch) -> Tensor:
-        video = batch.video.float().div_(127.5).sub_(1).to(self.device)
         positives = entailment(batch.claims, [parse(text) for text in batch.captions])
         encoder = self.model["encoder"]
         # On a CPU, PyTorch's fused attention is slow in bf16 (see layers.attention).
         plain = sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
         with autocast(self.device, self.config.train.bf16), plain:
-            clips, texts = encoder.encode_video(video), encoder.encode_text(batch.captions)
+            clips, texts = encoder.encode_video(self.clips(batch)), encoder.encode_text(batch.captions)
         return self.model["loss"](clips.float(), texts.float(), positives=positives.to(self.device))

@@ -31,10 +31,9 @@ class VideoVAETrainer(TrainingLoop):
 
     def loss(self, batch: Batch) -> Tensor:
         weights = self.config.loss
-        rng = torch.Generator().manual_seed(self.config.train.seed * 1_000_003 + self.step)
-        x = batch.video.float().div_(127.5).sub_(1).to(self.device)
+        x = self.clips(batch)
         with autocast(self.device, self.config.train.bf16):
-            made, posterior = self.model(x, rng)
+            made, posterior = self.model(x, self.random())
         made = made.float()
         error = (made - x).abs().mean() + weights.difference * gradient_difference(made, x)
         return error + weights.kl * posterior.kl().sum() / posterior.mean.numel()
