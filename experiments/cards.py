@@ -40,16 +40,25 @@ def canvases(config: dict) -> str:
 
 
 def origin_rows(record: dict, digest: str) -> list[str]:
-    """Data, training, device, versions, commit and hash, as rows of a table with two columns."""
+    """Data, training, device, versions, commit and hash, as rows of a table with two columns.
+
+    `start` in the record tells of the weights that the run started from, if any.
+    """
     config, where = record["config"], record["conditions"]
-    start = config["train"].get("start")
+    start = record.get("start")
+    before = []
+    if start:
+        before.append(
+            f"| start | the denoiser of the weights `{start['hash'][:12]}`: {start['step']} steps of "
+            f"{start['batch']} clips, {start['seconds'] / 60:.0f} minutes |"
+        )
     return [
         f"| content hash | `{digest}` |",
         f"| configuration | `{config['name']}` |",
         f"| data | Moving Shapes, {canvases(config)}; seen combinations, drawn on the fly |",
+        *before,
         f"| training | {record['step']} steps of {config['train']['batch']} clips, seed "
-        f"{config['train']['seed']}, {record['seconds'] / 60:.0f} minutes"
-        + (f"; the denoiser starts from the weights `{start}` |" if start else " |"),
+        f"{config['train']['seed']}, {record['seconds'] / 60:.0f} minutes |",
         f"| device | {where['device']}, {where['threads']} thread{'s' * (where['threads'] != 1)} |",
         f"| versions | torch {where['torch']}, Python {where['python']} |",
         f"| commit | `{(where['commit'] or 'none')[:12]}` |",

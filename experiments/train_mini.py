@@ -16,7 +16,8 @@ from experiments.starts import start_from
 from t2v_mini.configs import Config, get_config
 from t2v_mini.files import atomic_path
 from t2v_mini.pipeline import TextToVideo, Watcher, evaluate
-from t2v_mini.training.shipped import PRETRAINED
+from t2v_mini.training.checkpoint import read_record
+from t2v_mini.training.shipped import PRETRAINED, weights_path
 from t2v_mini.training.trainer import Trainer
 
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)
@@ -64,7 +65,14 @@ def choose_guidance(pipeline: TextToVideo) -> tuple[float, list[dict]]:
     return max(allowed, key=lambda row: row["caption_accuracy"])["guidance"], sweep
 
 
-def ship(trainer: Trainer, curve: list[dict]) -> Path:
+def origin(weights: str) -> dict:
+    """What a record says of the weights that a run started from."""
+    record = read_record(weights_path(weights))
+    batch = record["config"]["train"]["batch"]
+    return {"hash": record["hash"], "step": record["step"], "batch": batch, "seconds": record["seconds"]}
+
+
+def ship(trainer: Trainer, curve: list[dict], start: str = "") -> Path:
     """Measure the averaged weights as they are shipped, in half precision, and write them with their card."""
     config, name = trainer.config, trainer.config.name
     pipeline = TextToVideo.from_trainer(trainer)
@@ -75,6 +83,8 @@ def ship(trainer: Trainer, curve: list[dict]) -> Path:
     }
     evaluation["check"] = evaluate(pipeline, "unseen", CHECK_CLIPS)
     pipeline.record |= {"evaluation": evaluation, "conditions": conditions()}
+    if start:
+        pipeline.record["start"] = origin(start)
     path = PRETRAINED / f"{name}.safetensors"
     digest = pipeline.save(path)
     with atomic_path(path.with_suffix(".md")) as temporary:
@@ -118,7 +128,7 @@ def main(arguments: Arguments) -> None:
     """Train to the end, then measure and ship."""
     trainer, watcher = prepared(arguments), Watcher()
     trainer.train(observe_every=arguments.watch_every, observe=watcher)
-    print(f"written to {ship(trainer, watcher.curve)}")
+    print(f"written to {ship(trainer, watcher.curve, arguments.start)}")
 
 
 if __name__ == "__main__":

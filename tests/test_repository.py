@@ -113,6 +113,7 @@ def test_links_in_documents_lead_to_files(document):
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_training_times_in_documents_are_those_of_the_cards(document):
     cards = (ROOT / "t2v_mini" / "pretrained").glob("*.md")
+    # The first such row: weights that start from others name those first, which were trained from scratch.
     measured = {card.stem: re.search(r", (\d+) minutes \|$", card.read_text(), re.M)[1] for card in cards}
     said = dict(re.findall(r"`(\w+)` in (\d+) minutes", (ROOT / document).read_text()))
     assert said == measured
