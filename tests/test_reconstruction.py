@@ -9,7 +9,13 @@ from t2v_mini.configs import CodecConfig, DataConfig, TrainConfig, VideoVAEConfi
 from t2v_mini.losses.reconstruction import gradient_difference, psnr
 from t2v_mini.models.vae import VideoVAE
 from t2v_mini.reconstruction import evaluate_codec, reconstructions
-from t2v_mini.training.video_vae import VideoVAETrainer, measure_latents
+from t2v_mini.training.video_vae import (
+    VideoVAETrainer,
+    codec_of,
+    load_codec,
+    measure_latents,
+    save_codec,
+)
 
 TINY = VideoVAEConfig(
     "tiny",
@@ -88,6 +94,35 @@ def test_it_learns_and_its_latents_are_measured():
     z = trainer.model.normalize(trainer.model.encode(real, pad=True).mode())
     torch.testing.assert_close(z.mean((0, 2, 3, 4)), torch.zeros(4), atol=1e-4, rtol=0)
     torch.testing.assert_close(z.std((0, 2, 3, 4)), torch.ones(4), atol=1e-4, rtol=0)
+
+
+def test_a_saved_codec_makes_the_same_clips(tmp_path):
+    trainer = VideoVAETrainer(TINY)
+    trainer.train(stop_at=3, progress=False)
+    codec, path = codec_of(TINY, trainer.ema.state), tmp_path / "codec.safetensors"
+    with pytest.raises(ValueError, match="codec must have the statistics of its latents: call measure_lat"):
+        save_codec(codec, path, trainer.record())
+    x = clips(3, 3, 9, 16, 16)
+    measure_latents(codec, x)
+    digest = save_codec(codec, path, trainer.record())
+    again, record = load_codec(path)
+    assert record["hash"] == digest and VideoVAEConfig.from_dict(record["config"]) == TINY
+    assert not any(p.requires_grad for p in again.parameters())
+    z, z_again = (c.normalize(c.encode(x).mode()) for c in (codec, again))
+    # Mean and deviation are rounded to half precision as well.
+    torch.testing.assert_close(z, z_again, atol=2e-3, rtol=2e-3)
+    assert torch.equal(codec.decode(z), again.decode(z))
+
+
+def test_weights_of_another_kind_are_no_codec(tmp_path):
+    with pytest.raises(ValueError, match="weights must be a .safetensors file or one of those shipped"):
+        load_codec("mini")
+    with pytest.raises(ValueError, match="path must be a checkpoint file"):
+        load_codec(tmp_path / "none.safetensors")
+    from t2v_mini.training.shipped import PRETRAINED
+
+    with pytest.raises(ValueError):
+        load_codec(PRETRAINED / "mini.safetensors")
 
 
 def test_each_term_of_the_loss_counts():

@@ -1,4 +1,4 @@
-"""Training of a video VAE, and the statistics of its latents."""
+"""Training of a video VAE, the statistics of its latents, and its weights on disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +10,10 @@ from t2v_mini.configs import VideoVAEConfig
 from t2v_mini.data.moving_shapes import Batch, training_batches
 from t2v_mini.losses.reconstruction import gradient_difference
 from t2v_mini.models.vae import VideoVAE
+from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
 from t2v_mini.training.loop import TrainingLoop
 from t2v_mini.training.precision import autocast
+from t2v_mini.training.shipped import filled, weights_path
 
 BATCH = 32
 
@@ -45,3 +47,32 @@ def measure_latents(codec: VideoVAE, clips: Tensor) -> None:
     z = torch.cat([codec.encode(part, pad=True).mode() for part in clips.split(BATCH)])
     codec.latent_mean.copy_(z.mean((0, 2, 3, 4)))
     codec.latent_std.copy_(z.std((0, 2, 3, 4)))
+
+
+def codec_of(config: VideoVAEConfig, averaged: dict[str, Tensor]) -> VideoVAE:
+    """A frozen copy of a run's averaged weights, rounded as `save_codec` stores them."""
+    codec = VideoVAE(config.model)
+    codec.load_state_dict({name: value.half().float() for name, value in averaged.items()})
+    return codec.requires_grad_(False).eval()
+
+
+def save_codec(codec: VideoVAE, path: str | Path, record: dict) -> str:
+    """Write a codec in half precision with its record, which holds its configuration; returns the hash.
+
+    Raises `ValueError` while the latents' mean and deviation are not measured.
+    """
+    if not codec.latent_mean.any():
+        raise ValueError("codec must have the statistics of its latents: call measure_latents first")
+    tensors = {name: value.half() for name, value in codec.state_dict().items()}
+    return save_checkpoint(path, tensors, record | {"kind": "codec"})
+
+
+def load_codec(name: str | Path = "codec", device: str = "cpu") -> tuple[VideoVAE, dict]:
+    """A shipped codec by name, or one by path, frozen, and its record with its hash.
+
+    Raises `ValueError` for an unknown name and for a missing, damaged or foreign file.
+    """
+    path = weights_path(name, "codec")
+    tensors, record = load_checkpoint(path)
+    codec = VideoVAE(VideoVAEConfig.from_dict(record["config"]).model)
+    return filled(codec, tensors, path).requires_grad_(False).eval().to(device), record
