@@ -9,7 +9,7 @@ from multiprocessing import get_context, parent_process
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from t2v_mini.configs import DataConfig
@@ -24,9 +24,9 @@ FIRST_TRAINING_SEED = 10_000_000
 
 @dataclass
 class Batch:
-    """Clips as uint8 in [0, 255], their captions, and the facts behind them."""
+    """Clips as uint8 in [0, 255] or their latents, their captions, and the facts behind them."""
 
-    video: UInt8[Tensor, "B 3 F H W"]
+    video: UInt8[Tensor, "B 3 F H W"] | Float[Tensor, "B Z G I J"]
     captions: list[str]
     claims: list[Facts]
 
@@ -48,6 +48,19 @@ def training_batch(config: DataConfig, step: int, size: int, seed: int = 0) -> B
         sample_scene(config.level, first + i, split="seen", canvas=_aspect(config)) for i in range(size)
     ]
     return _draw(scenes, [_training_caption(s.facts, first + i) for i, s in enumerate(scenes)], config)
+
+
+def training_clips(
+    config: DataConfig, numbers: Sequence[int], captions: int, seed: int = 0
+) -> tuple[UInt8[Tensor, "B 3 F H W"], list[list[str]]]:
+    """The training clips with these numbers, each with several paraphrases; seen combinations only."""
+    first, canvas = FIRST_TRAINING_SEED * (seed + 1), _aspect(config)
+    scenes = [sample_scene(config.level, first + n, split="seen", canvas=canvas) for n in numbers]
+    texts = [
+        [_training_caption(scene.facts, captions * (first + n) + k) for k in range(captions)]
+        for scene, n in zip(scenes, numbers, strict=True)
+    ]
+    return _draw(scenes, [], config).video, texts
 
 
 def contrastive_batch(config: DataConfig, step: int, size: int, seed: int = 0) -> Batch:

@@ -1,0 +1,85 @@
+"""Training of a generator on the latents of a frozen codec."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from t2v_mini.configs import Config, DataConfig
+from t2v_mini.data.latent_cache import LatentCache, write_latents
+from t2v_mini.data.moving_shapes import Batch, training_clips
+from t2v_mini.data.video_files import from_uint8
+from t2v_mini.models.vae import VideoVAE
+from t2v_mini.training.trainer import Trainer
+
+CAPTIONS = 4  # paraphrases that are kept for each clip
+
+
+def cache_latents(
+    folder: str | Path,
+    codec: VideoVAE,
+    codec_hash: str,
+    data: Sequence[DataConfig],
+    clips: int,
+    seed: int = 0,
+    progress: bool = True,
+) -> LatentCache:
+    """The normalised latents of training clips, written to `folder` or found there.
+
+    The configurations take turns, a clip each; all need clips of one size. Latents are the posterior's
+    mode. Raises `ValueError` when the sizes differ, and as `write_latents` does.
+    """
+    sizes = {(one.frames, one.height, one.width) for one in data}
+    if len(sizes) != 1:
+        raise ValueError(f"data must be clips of one size, got {sorted(sizes)}")
+
+    @torch.no_grad()
+    def make(start: int, stop: int) -> tuple[Tensor, list[list[str]]]:
+        z, captions = {}, {}
+        for turn, config in enumerate(data):
+            numbers = [n for n in range(start, stop) if n % len(data) == turn]
+            if not numbers:
+                continue
+            video, texts = training_clips(config, numbers, CAPTIONS, seed)
+            made = codec.normalize(codec.encode(from_uint8(video), pad=True).mode())
+            z |= dict(zip(numbers, made, strict=True))
+            captions |= dict(zip(numbers, texts, strict=True))
+        order = range(start, stop)
+        return torch.stack([z[n] for n in order]), [captions[n] for n in order]
+
+    fingerprint = {"codec": codec_hash, "data": [asdict(one) for one in data], "seed": seed}
+    return write_latents(folder, clips, make, fingerprint, progress=progress)
+
+
+class LatentTrainer(Trainer):
+    """Trains a `Generator` on the latents of a cache; everything else is as for pixels.
+
+    Raises `ValueError` when the configuration's channels are not those of the latents.
+    """
+
+    def __init__(
+        self, config: Config, cache: LatentCache, folder: str | Path | None = None, device: str = "cpu"
+    ) -> None:
+        channels = cache.latents.shape[1]
+        if config.model.channels != channels:
+            raise ValueError(
+                f"config must have a model of {channels} channels, those of the latents, "
+                f"got {config.model.channels}"
+            )
+        super().__init__(config, folder, device)
+        self.cache = cache
+
+    def batches(self, stop: int) -> Iterator[Batch]:
+        train = self.config.train
+        for step in range(self.step, stop):
+            # Other numbers than those of `random`, which draws the noise.
+            rng = torch.Generator().manual_seed((train.seed + 1) * 1_000_000_007 + step)
+            index = torch.randint(len(self.cache), (train.batch,), generator=rng)
+            yield Batch(*self.cache.batch(index, rng), claims=[])
+
+    def clips(self, batch: Batch) -> Float[Tensor, "B Z G I J"]:
+        """A batch's latents, where the model is."""
+        return batch.video.to(self.device)

@@ -1,0 +1,108 @@
+"""Latents of training clips, and a generator that is trained on them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from t2v_mini.configs import CodecConfig, Config, DataConfig, ModelConfig, TrainConfig
+from t2v_mini.data.moving_shapes import FIRST_TRAINING_SEED
+from t2v_mini.data.video_files import from_uint8
+from t2v_mini.models.vae import VideoVAE
+from t2v_mini.training.latents import CAPTIONS, LatentTrainer, cache_latents
+from t2v_mini.training.trainer import Trainer
+from t2v_mini.world import judge_claims, parse, render, sample_scene
+
+DATA = tuple(DataConfig(level=level, frames=9, height=16, width=16) for level in (1, 2))
+CONFIG = Config(
+    "tiny",
+    model=ModelConfig(channels=4, patch=(1, 1, 1), width=32, depth=1, heads=2, stem_width=32),
+    train=TrainConfig(steps=6, batch=8, warmup=2, bf16=False, compile=False),
+)
+
+
+@pytest.fixture(scope="module")
+def codec():
+    torch.manual_seed(0)
+    made = VideoVAE(CodecConfig(widths=(8, 16), depth=1)).eval()
+    made.latent_mean.fill_(0.3)
+    made.latent_std.fill_(2.0)
+    return made
+
+
+@pytest.fixture(scope="module")
+def cache(codec, tmp_path_factory):
+    return cache_latents(tmp_path_factory.mktemp("cache"), codec, "abc", DATA, 301, progress=False)
+
+
+def test_latents_are_those_of_the_clips_that_the_captions_are_about(codec, cache):
+    assert len(cache) == 301 and cache.fingerprint["codec"] == "abc"
+    # The levels take turns, across the blocks that are written at once.
+    for n in (0, 1, 2, 255, 256, 257, 300):
+        config = DATA[n % 2]
+        scene = sample_scene(config.level, FIRST_TRAINING_SEED + n, split="seen")
+        video = from_uint8(render([scene], 9, 16, 16, dtype=torch.uint8))
+        with torch.no_grad():
+            z = codec.normalize(codec.encode(video).mode())[0]
+        stored = torch.tensor(cache.latents[n]).float()
+        torch.testing.assert_close(stored, z, atol=1e-3, rtol=1e-3)
+        assert len(cache.captions[n]) == CAPTIONS
+        for text in cache.captions[n]:
+            # Of 16 x 16 pixels not everything can be read, so the clip is drawn large.
+            (verdict,) = judge_claims(render([scene], 16, 64, 64), [parse(text)], [text])
+            assert verdict.correct, text
+    assert len({text for texts in cache.captions for text in texts}) > 600
+
+
+def test_a_cache_is_found_again_and_one_of_another_codec_is_not_touched(codec, cache):
+    again = cache_latents(cache.folder, codec, "abc", DATA, 301, progress=False)
+    assert again.captions == cache.captions
+    with pytest.raises(ValueError, match="folder must be empty or hold the same latents"):
+        cache_latents(cache.folder, codec, "another", DATA, 301, progress=False)
+
+
+def test_clips_of_several_sizes_are_refused(codec, tmp_path):
+    data = (DATA[0], replace(DATA[1], frames=17))
+    with pytest.raises(ValueError, match="data must be clips of one size, got"):
+        cache_latents(tmp_path, codec, "abc", data, 4)
+
+
+def test_training_draws_from_the_cache_by_step_and_seed(cache):
+    trainer = LatentTrainer(CONFIG, cache)
+    batch, later = trainer.batches(2)
+    assert batch.video.shape == (8, *cache.latents.shape[1:]) and len(batch.captions) == 8
+    assert torch.equal(trainer.clips(batch), batch.video)
+    assert not torch.equal(batch.video, later.video)
+    stored = torch.tensor(cache.latents).float()
+    found = [(stored == z).flatten(1).all(1).nonzero()[0].item() for z in batch.video]
+    assert len(set(found)) > 4  # drawn, so one may come twice
+    assert all(text in cache.captions[n] for n, text in zip(found, batch.captions, strict=True))
+    other = LatentTrainer(replace(CONFIG, train=replace(CONFIG.train, seed=1)), cache)
+    (second,) = other.batches(1)
+    assert not torch.equal(batch.video, second.video)
+
+
+def test_a_stopped_run_goes_on_and_ends_the_same(cache, tmp_path):
+    whole = LatentTrainer(CONFIG, cache)
+    whole.train(progress=False)
+    LatentTrainer(CONFIG, cache, tmp_path).train(stop_at=3, progress=False)
+    second = LatentTrainer(CONFIG, cache, tmp_path)
+    second.resume()
+    second.train(progress=False)
+    assert second.losses == whole.losses and len(whole.losses) == 6
+    for a, b in zip(second.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_it_learns(cache):
+    train = replace(CONFIG.train, steps=80, learning_rate=3e-3, warmup=5)
+    trainer = LatentTrainer(replace(CONFIG, train=train), cache)
+    trainer.train(progress=False)
+    assert sum(trainer.losses[-10:]) < 0.8 * sum(trainer.losses[:10])
+
+
+def test_a_model_of_other_channels_is_refused(cache):
+    config = replace(CONFIG, model=replace(CONFIG.model, channels=3))
+    with pytest.raises(ValueError, match="config must have a model of 4 channels, those of the lat.*, got 3"):
+        LatentTrainer(config, cache)
+    assert Trainer(config).model is not None  # it would do for pixels
