@@ -60,6 +60,20 @@ class CodecConfig:
 
 
 @dataclass(frozen=True)
+class ClassifierConfig:
+    """Sizes of a classifier of motions and events."""
+
+    channels: int = 3
+    patch: int = 2  # pixels of a patch become channels before anything else
+    widths: tuple[int, ...] = (16, 32, 64)
+    depth: int = 1  # blocks a level
+    halvings: int = 1  # steps that halve the frames
+    block: str = "dense"  # or "efficient"
+    norm: str = "frame"  # or "group", "pixel"
+    causal: bool = False
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """The clips: their level in the Moving Shapes world and their canvas."""
 
@@ -169,6 +183,23 @@ class VideoVAEConfig(Serializable):
         built = _build(values, {"model": CodecConfig, "loss": CodecLossConfig, "train": TrainConfig})
         built["model"] = dataclasses.replace(built["model"], widths=tuple(built["model"].widths))
         return VideoVAEConfig(values["name"], data=_data(values), **built)
+
+
+@dataclass(frozen=True)
+class VideoClassifierConfig(Serializable):
+    """Everything that makes one classifier of motions and events."""
+
+    name: str
+    model: ClassifierConfig = field(default_factory=ClassifierConfig)
+    data: tuple[DataConfig, ...] = tuple(DataConfig(level=level, frames=16) for level in (1, 2, 3))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1500, batch=32, drop_text=0.0))
+
+    @staticmethod
+    def from_dict(values: dict) -> "VideoClassifierConfig":
+        """The inverse of `to_dict`; an unknown field or a missing part raises `ValueError`."""
+        built = _build(values, {"model": ClassifierConfig, "train": TrainConfig})
+        built["model"] = dataclasses.replace(built["model"], widths=tuple(built["model"].widths))
+        return VideoClassifierConfig(values["name"], data=_data(values), **built)
 
 
 def _data(values: dict) -> tuple[DataConfig, ...]:
