@@ -15,6 +15,7 @@ from experiments.results_file import conditions, write_results
 from experiments.starts import start_from
 from t2v_mini.configs import Config, get_config
 from t2v_mini.files import atomic_path
+from t2v_mini.notebook import RESULTS, load_result
 from t2v_mini.pipeline import TextToVideo, Watcher, evaluate
 from t2v_mini.training.checkpoint import read_record
 from t2v_mini.training.shipped import PRETRAINED, weights_path
@@ -72,6 +73,13 @@ def origin(weights: str) -> dict:
     return {"hash": record["hash"], "step": record["step"], "batch": batch, "seconds": record["seconds"]}
 
 
+def earlier(result: str, start: str) -> dict:
+    """Under "before", the results of the run that made the weights with the hash `start`, if they are there."""
+    path = RESULTS / f"{result}.json"
+    before = load_result(result) if start and path.exists() else {}
+    return {"before": before} if before.get("weights") == start else {}
+
+
 def ship(trainer: Trainer, curve: list[dict], start: str = "") -> Path:
     """Measure the averaged weights as they are shipped, in half precision, and write them with their card."""
     config, name = trainer.config, trainer.config.name
@@ -89,12 +97,13 @@ def ship(trainer: Trainer, curve: list[dict], start: str = "") -> Path:
     digest = pipeline.save(path)
     with atomic_path(path.with_suffix(".md")) as temporary:
         temporary.write_text(card(config, pipeline.record, digest))
-    losses = trainer.losses
+    name, losses = f"train_{name}", trainer.losses
     smooth = [sum(losses[i : i + 50]) / len(losses[i : i + 50]) for i in range(0, len(losses), 50)]
     write_results(
-        f"train_{name}",
+        name,
         {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": curve,
-         "loss_per_50_steps": smooth, "guidance_sweep": sweep, "evaluation": evaluation},
+         "loss_per_50_steps": smooth, "guidance_sweep": sweep, "evaluation": evaluation}
+        | earlier(name, config.train.start),
     )  # fmt: skip
     return path
 

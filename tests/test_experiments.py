@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from experiments import conditioning
+from experiments.cards import origin_rows
 from experiments.conditioning import ARMS, Arguments, Binding, arm_config, main
 from experiments.starts import start_from
 from experiments.train_clip import swapped
@@ -175,3 +176,23 @@ def test_what_cannot_tell_twins_apart_binds_half(small_parts):
 def test_unknown_arms_are_refused():
     with pytest.raises(ValueError, match="arms must be among those known .bag of words; .*, got 'a poem'"):
         main(Arguments(arms=("a poem",)))
+
+
+def test_results_keep_those_of_the_run_before(monkeypatch, tmp_path):
+    from experiments import train_mini
+
+    monkeypatch.setattr(train_mini, "RESULTS", tmp_path)
+    known = {"weights": "abc", "curve": [1]}
+    monkeypatch.setattr(train_mini, "load_result", lambda name: known)
+    assert train_mini.earlier("train_mini", "abc") == {}  # no such file
+    (tmp_path / "train_mini.json").touch()
+    assert train_mini.earlier("train_mini", "abc") == {"before": known}
+    assert train_mini.earlier("train_mini", "") == train_mini.earlier("train_mini", "abd") == {}
+
+
+def test_a_card_names_the_weights_that_a_run_started_from():
+    record = TextToVideo.from_pretrained("mini").record
+    before = {"hash": "0123456789abcdef", "step": 70, "batch": 8, "seconds": 120.0}
+    plain, started = (origin_rows(record | {"start": start}, "abc") for start in (None, before))
+    (row,) = set(started) - set(plain)
+    assert row == "| start | the denoiser of the weights `0123456789ab`: 70 steps of 8 clips, 2 minutes |"
