@@ -74,7 +74,7 @@ def origin(weights: str) -> dict:
 
 
 def earlier(result: str, start: str) -> dict:
-    """Under "before", the results of the run that made the weights with the hash `start`, if they are there."""
+    """Under "before", the results of the run that made the weights with the hash `start`, if any."""
     path = RESULTS / f"{result}.json"
     before = load_result(result) if start and path.exists() else {}
     return {"before": before} if before.get("weights") == start else {}
