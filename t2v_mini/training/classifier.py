@@ -1,6 +1,5 @@
 """Training of the classifier of motions and events, and what it finds on clips that it never saw."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -8,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2v_mini.configs import DataConfig, VideoClassifierConfig
-from t2v_mini.data.moving_shapes import Batch, evaluation_set, training_batches
+from t2v_mini.data.moving_shapes import Batch, evaluation_set
 from t2v_mini.models.classifier import LABELS, MotionClassifier, labels_of
 from t2v_mini.training.loop import TrainingLoop
 from t2v_mini.training.precision import autocast
@@ -27,10 +26,6 @@ class ClassifierTrainer(TrainingLoop):
         super().__init__(config, MotionClassifier(config.model), folder, device)
         if config.train.compile:
             self.model.compile()
-
-    def batches(self, stop: int) -> Iterator[Batch]:
-        train = self.config.train
-        return training_batches(self.config.data, self.step, stop, train.batch, train.seed)
 
     def loss(self, batch: Batch) -> Tensor:
         with autocast(self.device, self.config.train.bf16):

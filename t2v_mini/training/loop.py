@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from t2v_mini.data.moving_shapes import Batch
+from t2v_mini.data.moving_shapes import Batch, training_batches
 from t2v_mini.data.video_files import from_uint8
 from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint, training_state
 from t2v_mini.training.ema import EMA
@@ -19,7 +19,7 @@ from t2v_mini.training.optimizer import Optimizers
 
 
 class TrainingLoop:
-    """Trains `model` on `batches` by `loss`, which a subclass defines.
+    """Trains `model` on `batches` by `loss`; a subclass defines the loss, and other batches if it needs them.
 
     Step n depends on the weights, on n and on the seed alone: a run that is stopped and resumed
     ends in the same weights as one that is not. Raises `ValueError` when a checkpoint belongs to
@@ -36,8 +36,9 @@ class TrainingLoop:
         self.losses: list[float] = []
 
     def batches(self, stop: int) -> Iterator[Batch]:
-        """The batches from the present step up to `stop`."""
-        raise NotImplementedError
+        """The batches from the present step up to `stop`: Moving Shapes, its levels in turn."""
+        train = self.config.train
+        return training_batches(self.config.data, self.step, stop, train.batch, train.seed)
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss of one batch."""

@@ -40,10 +40,6 @@ class Trainer(TrainingLoop):
             self.model.denoiser.compile()
         self.process = RectifiedFlow(mean=config.train.time_mean, prediction=config.train.prediction)
 
-    def batches(self, stop: int) -> Iterator[Batch]:
-        train = self.config.train
-        return training_batches(self.config.data, self.step, stop, train.batch, train.seed)
-
     def loss(self, batch: Batch) -> Tensor:
         settings, rng = self.config.train, self.random()
         x0 = self.clips(batch)

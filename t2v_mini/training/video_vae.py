@@ -1,13 +1,12 @@
 """Training of a video VAE, the statistics of its latents, and its weights on disk."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from t2v_mini.configs import VideoVAEConfig
-from t2v_mini.data.moving_shapes import Batch, training_batches
+from t2v_mini.data.moving_shapes import Batch
 from t2v_mini.losses.reconstruction import gradient_difference
 from t2v_mini.models.vae import VideoVAE
 from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
@@ -26,10 +25,6 @@ class VideoVAETrainer(TrainingLoop):
         super().__init__(config, VideoVAE(config.model), folder, device)
         if config.train.compile:
             self.model.compile()
-
-    def batches(self, stop: int) -> Iterator[Batch]:
-        train = self.config.train
-        return training_batches(self.config.data, self.step, stop, train.batch, train.seed)
 
     def loss(self, batch: Batch) -> Tensor:
         weights = self.config.loss
