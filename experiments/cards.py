@@ -42,16 +42,16 @@ def canvases(config: dict) -> str:
 def origin_rows(record: dict, digest: str) -> list[str]:
     """Data, training, device, versions, commit and hash, as rows of a table with two columns.
 
-    `start` in the record tells of the weights that the run started from, if any.
+    `start` in the record tells of the weights that the run started from, if any, and of theirs.
     """
     config, where = record["config"], record["conditions"]
-    start = record.get("start")
-    before = []
-    if start:
-        before.append(
+    before, start = [], record.get("start")
+    while start:
+        row = (
             f"| start | the denoiser of the weights `{start['hash'][:12]}`: {start['step']} steps of "
             f"{start['batch']} clips, {start['seconds'] / 60:.0f} minutes |"
         )
+        before, start = [row, *before], start.get("start")
     return [
         f"| content hash | `{digest}` |",
         f"| configuration | `{config['name']}` |",

@@ -70,7 +70,8 @@ def origin(weights: str) -> dict:
     """What a record says of the weights that a run started from."""
     record = read_record(weights_path(weights))
     batch = record["config"]["train"]["batch"]
-    return {"hash": record["hash"], "step": record["step"], "batch": batch, "seconds": record["seconds"]}
+    found = {"hash": record["hash"], "step": record["step"], "batch": batch, "seconds": record["seconds"]}
+    return found | ({"start": record["start"]} if "start" in record else {})
 
 
 def earlier(result: str, start: str) -> dict:
