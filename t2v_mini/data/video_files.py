@@ -6,9 +6,9 @@ In memory a clip is float in [-1, 1]; a file holds bytes in [0, 255]. The conver
 import io
 import struct
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -118,9 +118,32 @@ def read_video(path: str | Path, max_frames: int | None = None) -> VideoClip:
     what is transparent becomes black. Raises `ValueError` for a file that is missing, empty,
     truncated, damaged, not a video of its suffix, or larger than memory allows.
     """
-    path = Path(path)
     if max_frames is not None and (not isinstance(max_frames, int) or max_frames < 1):
         raise ValueError(f"max_frames must be a positive integer or None, got {max_frames!r}")
+    with _opened(Path(path)) as (file, suffix):
+        decode = _decode_video if suffix in CONTAINERS else _decode_animation
+        frames, fps = decode(file, suffix, max_frames)
+    return VideoClip(from_uint8(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous()), fps)
+
+
+def timed_frames(path: str | Path) -> Iterator[tuple[UInt8[np.ndarray, "H W 3"], float]]:
+    """The frames of a video one by one, each with the second from which on it is shown.
+
+    A container is never in memory as a whole, so it may be of any length. Raises `ValueError` as
+    `read_video` does, for damage when it is reached.
+    """
+    with _opened(Path(path)) as (file, suffix):
+        if suffix in CONTAINERS:
+            yield from _stream_video(file, suffix)
+        else:
+            frames, fps = _decode_animation(file, suffix, None)
+            for number, frame in enumerate(frames):
+                yield frame, number / fps
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[io.BufferedReader, str]]:
+    """The file and its suffix; whatever goes wrong with them becomes a `ValueError` that names the file."""
     suffix = path.suffix.lower()
     if path.is_dir():
         raise ValueError(f"path must be a video file, got the folder {path}")
@@ -131,15 +154,13 @@ def read_video(path: str | Path, max_frames: int | None = None) -> VideoClip:
     try:
         with path.open("rb") as file:
             _check_whole(file, suffix)
-            decode = _decode_video if suffix in CONTAINERS else _decode_animation
-            frames, fps = decode(file, suffix, max_frames)
+            yield file, suffix
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     except Exception as error:  # decoders fail in many ways on damaged bytes; all mean the same to a reader
         raise ValueError(
             f"{path} cannot be read as {suffix[1:]}, it is damaged or something else: {error}"
         ) from error
-    return VideoClip(from_uint8(torch.from_numpy(frames).permute(3, 0, 1, 2).contiguous()), fps)
 
 
 def _check_whole(file: io.BufferedReader, suffix: str) -> None:
@@ -221,7 +242,9 @@ def _decode_animation(file: io.BufferedReader, suffix: str, max_frames: int | No
     return frames, 1000 * sum(repeats) / sum(pauses)
 
 
-def _decode_video(file: io.BufferedReader, suffix: str, max_frames: int | None) -> Decoded:
+@contextmanager
+def _container(file: io.BufferedReader, suffix: str):
+    """An opened container, its video stream and the stream's frames per second."""
     import av
 
     with av.open(file, format=CONTAINERS[suffix]) as container:
@@ -229,9 +252,23 @@ def _decode_video(file: io.BufferedReader, suffix: str, max_frames: int | None) 
             raise ValueError("it has no video stream")
         stream = container.streams.video[0]
         _check_size(1, stream.codec_context.height, stream.codec_context.width)
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        frames = _collect(((_pixels(frame), 1) for frame in container.decode(stream)), max_frames)
-    return frames, float(rate)
+        yield container, stream, float(stream.average_rate or stream.guessed_rate or 25)
+
+
+def _decode_video(file: io.BufferedReader, suffix: str, max_frames: int | None) -> Decoded:
+    with _container(file, suffix) as (container, stream, rate):
+        return _collect(((_pixels(frame), 1) for frame in container.decode(stream)), max_frames), rate
+
+
+def _stream_video(file: io.BufferedReader, suffix: str) -> Iterator[tuple[np.ndarray, float]]:
+    with _container(file, suffix) as (container, stream, rate):
+        first, number = None, -1
+        for number, frame in enumerate(container.decode(stream)):
+            # Not every container tells times, and the first need not be 0.
+            first = frame.time if first is None else first
+            yield _pixels(frame), number / rate if frame.time is None else frame.time - first
+        if number < 0:
+            raise ValueError("it holds no frames")
 
 
 def _pixels(frame) -> np.ndarray:
