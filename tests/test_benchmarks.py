@@ -236,3 +236,21 @@ def test_a_training_pass_leaves_frozen_parameters_alone():
     layer.bias.requires_grad_(False)
     attention.training_pass(layer, torch.ones(2, 4))()
     assert layer.weight.grad is None and layer.bias.grad is None
+
+
+def test_rows_of_codecs_have_equal_compression_and_about_equal_parameters():
+    from benchmarks import codec
+
+    rows = codec.rows_of(codec.Arguments(frames=5, size=16, batch=1, widths=(16, 32), repeats=1))
+    measured = [row for row in rows if "seconds" in row]
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    assert names == [codec.OURS, "ours, efficient", "diffusers CogVideoX", "diffusers Wan 2.1"]
+    assert len({tuple(row["latent"]) for row in measured}) == 1
+    first = measured[0]["parameters"]
+    for row in measured:
+        assert row["pass"] in ("encode", "decode", "training step") and row["peak_bytes"] > 0
+        # Small codecs come in coarse steps of width.
+        assert 0.5 < row["parameters"] / first < 2
+        assert row["clips_per_second"] == pytest.approx(1 / row["seconds"])
+    assert all(row["ratio"] == 1 for row in measured if row["name"] == codec.OURS)
+    json.dumps(rows)
