@@ -1,0 +1,145 @@
+"""Train, measure and ship the video codec of Moving Shapes: `python -m experiments.train_codec`.
+
+A run that was stopped goes on where it was when started again.
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from experiments.cards import origin_rows
+from experiments.results_file import conditions, write_results
+from t2v_mini.configs import DataConfig, VideoVAEConfig
+from t2v_mini.data.moving_shapes import training_clips
+from t2v_mini.data.video_files import from_uint8
+from t2v_mini.files import atomic_path
+from t2v_mini.models.vae import VideoVAE
+from t2v_mini.reconstruction import evaluate_codec
+from t2v_mini.training.shipped import PRETRAINED
+from t2v_mini.training.video_vae import VideoVAETrainer, codec_of, measure_latents, save_codec
+
+CODEC = VideoVAEConfig("codec")
+CARD_CLIPS, WATCH_CLIPS, STATISTICS_CLIPS = 1024, 64, 1024
+
+
+@dataclass
+class Arguments:
+    """Train from scratch or go on, then measure and write the shipped codec."""
+
+    folder: Path = Path("runs")
+    """Where the training state is kept."""
+    steps: int = CODEC.train.steps
+    """Training steps."""
+    watch_every: int = 500
+    """Steps between two looks at reconstructions during training; 0 for none."""
+
+
+class Watcher:
+    """Looks at reconstructions of unseen clips during training and keeps the curve."""
+
+    def __init__(self) -> None:
+        self.curve: list[dict] = []
+
+    def __call__(self, trainer: VideoVAETrainer) -> str:
+        codec = codec_of(trainer.config, trainer.ema.state)
+        rows = [evaluate_codec(codec, data, WATCH_CLIPS) for data in trainer.config.data]
+        self.curve.append({"step": trainer.step, "minutes": trainer.seconds / 60, "levels": rows})
+        return ", ".join(f"level {row['level']} {row['psnr']:.1f} dB, {row['ceiling']:.0%}" for row in rows)
+
+
+def statistics_clips(levels: tuple[DataConfig, ...], count: int) -> torch.Tensor:
+    """Training clips on which mean and deviation of the latents are measured, the levels in equal parts."""
+    each = math.ceil(count / len(levels))
+    return torch.cat([from_uint8(training_clips(data, range(each), 1)[0]) for data in levels])
+
+
+@torch.no_grad()
+def decode_seconds(codec: VideoVAE, data: DataConfig, repeats: int = 20) -> float:
+    """Median seconds of decoding one clip."""
+    size = codec.latent_size(*codec.legal(data.frames, data.height, data.width))
+    z, found = torch.randn(1, codec.config.latent, *size), []
+    for _ in range(repeats + 3):
+        began = time.perf_counter()
+        codec.decode(z)
+        found.append(time.perf_counter() - began)
+    return sorted(found[3:])[repeats // 2]
+
+
+def compression(codec: VideoVAE, data: DataConfig) -> float:
+    """How many numbers of a clip there are for each number of its latent."""
+    size = codec.latent_size(*codec.legal(data.frames, data.height, data.width))
+    clip = codec.config.channels * data.frames * data.height * data.width
+    return clip / (codec.config.latent * math.prod(size))
+
+
+def measure(codec: VideoVAE, levels: tuple[DataConfig, ...]) -> dict:
+    """Everything that the card says."""
+    return {
+        "levels": [evaluate_codec(codec, data, CARD_CLIPS) for data in tqdm(levels, desc="card")],
+        "compression": compression(codec, levels[0]),
+        "decode_seconds": decode_seconds(codec, levels[0]),
+    }
+
+
+def card(record: dict, digest: str) -> str:
+    """The model card, from what was measured."""
+    found, data = record["evaluation"], record["config"]["data"][0]
+    canvas = f"{data['frames']} x {data['height']} x {data['width']}"
+    rows = found["levels"]
+    kinds = list(dict.fromkeys(kind for row in rows for kind in row["facts"]))
+    lines = [
+        f"# {record['config']['name']}",
+        "",
+        f"Clips to latents and back: {found['compression']:.0f} numbers of a clip become one.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        *origin_rows(record, digest),
+        f"| decoding a clip of {canvas} | {1000 * found['decode_seconds']:.0f} ms |",
+        "",
+        "| unseen combinations | PSNR, median | PSNR, worst | whole captions | 95% interval | clips |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        low, high = row["interval"]
+        lines.append(
+            f"| level {row['level']} | {row['psnr']:.1f} dB | {row['worst_psnr']:.1f} dB "
+            f"| {row['ceiling']:.1%} | {low:.1%} to {high:.1%} | {row['clips']} |"
+        )
+    lines += ["", "| facts | " + " | ".join(kinds) + " |", "| --- |" + " --- |" * len(kinds)]
+    for row in rows:
+        cells = (f"{row['facts'][kind]:.1%}" if kind in row["facts"] else "none" for kind in kinds)
+        lines.append(f"| level {row['level']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Arguments) -> None:
+    """Train to the end, then measure and ship."""
+    config = replace(CODEC, train=replace(CODEC.train, steps=arguments.steps))
+    trainer, watcher = VideoVAETrainer(config, arguments.folder), Watcher()
+    if trainer.checkpoint.exists():
+        trainer.resume()
+    trainer.train(observe_every=arguments.watch_every, observe=watcher)
+    codec = codec_of(config, trainer.ema.state)
+    measure_latents(codec, statistics_clips(config.data, STATISTICS_CLIPS))
+    found = measure(codec, config.data)
+    record = trainer.record() | {"evaluation": found, "conditions": conditions()}
+    path = PRETRAINED / f"{config.name}.safetensors"
+    digest = save_codec(codec, path, record)
+    with atomic_path(path.with_suffix(".md")) as temporary:
+        temporary.write_text(card(record, digest))
+    write_results(
+        "train_codec",
+        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": watcher.curve}
+        | found,
+    )
+    tqdm.write(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
