@@ -42,7 +42,7 @@ BATCH_OF_ARMS = 32
 class Arguments:
     """Train every arm, or go on, then measure it."""
 
-    steps: int = 1500
+    steps: int = 1000
     """Training steps of each run."""
     start: str = "mini"
     """Weights that every arm starts from, by name or path."""
@@ -50,7 +50,7 @@ class Arguments:
     """Clips on which an arm is measured, at each guidance."""
     arms: tuple[str, ...] = tuple(ARMS)
     """The arms to train and measure; results of the others stay."""
-    guidances: tuple[float, ...] = (1.0, 2.0, 4.0)
+    guidances: tuple[float, ...] = (1.0, 3.0)
     """Scales of guidance; 1 is none."""
     folder: Path = Path("runs/conditioning")
     """Where the training states are kept."""
