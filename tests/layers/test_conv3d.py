@@ -49,12 +49,13 @@ def same(found, right, tolerance=1e-5):
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, (3, 1, 5)])
 @pytest.mark.parametrize("causal", [True, False])
-def test_convolution_is_that_of_a_padded_clip_and_so_are_its_gradients(kernel, causal):
+@pytest.mark.parametrize("batch", [1, 2])
+def test_convolution_is_that_of_a_padded_clip_and_so_are_its_gradients(kernel, causal, batch):
     layer = scattered(SpaceTimeConv(8, 6, kernel, causal=causal))
     t, h, w = layer.kernel
     results = []
     for which in ("ours", "theirs"):
-        x = clip().requires_grad_()
+        x = clip(batch=batch).requires_grad_()
         if which == "ours":
             out = layer(x)
         else:
@@ -62,7 +63,7 @@ def test_convolution_is_that_of_a_padded_clip_and_so_are_its_gradients(kernel, c
             padded = F.pad(x, (0, 0, 0, 0, *ends), mode="replicate")
             padded = F.pad(padded, (w // 2, w // 2, h // 2, h // 2))
             out = F.conv3d(padded, layer.conv.weight, layer.conv.bias)
-        assert out.shape == (2, 6, 7, 8, 8)
+        assert out.shape == (batch, 6, 7, 8, 8)
         gradients = torch.autograd.grad(out.sin().sum(), [x, *layer.parameters()])
         results.append((out, *gradients))
     for ours, theirs in zip(*results, strict=True):
@@ -135,6 +136,13 @@ def test_no_frame_sees_a_later_one_and_no_clip_its_neighbours(name):
         after[0, :, : kept - (name == "upsample in time")],
         before[0, :, : kept - (name == "upsample in time")],
     )
+
+
+@every_causal
+def test_a_clip_alone_gives_what_it_gives_in_a_batch(name):
+    layer, x = scattered(CAUSAL[name]()), clip(frames=9)
+    same(layer(x[:1]), layer(x)[:1])
+    same(layer.double()(x[:1].double()).float(), layer(x.double())[:1].float())
 
 
 @pytest.mark.parametrize("name", [n for n in CAUSAL if n != "upsample in time"])
