@@ -20,6 +20,7 @@ from t2v_mini.metrics.caption_accuracy import bootstrap_interval
 from t2v_mini.models.generator import parameter_count
 from t2v_mini.notebook import RESULTS, load_result
 from t2v_mini.pipeline import BATCH, TextToVideo, evaluate
+from t2v_mini.reconstruction import evaluate_codec
 from t2v_mini.training.latents import LatentTrainer, cache_latents
 from t2v_mini.training.video_vae import load_codec
 from t2v_mini.world import Facts, caption, compare, read_facts
@@ -123,6 +124,7 @@ def main(arguments: Arguments) -> None:
     settings["codec"] = record["hash"]
     known = load_result(RESULT) if (RESULTS / f"{RESULT}.json").exists() else {}
     rows = {row["arm"]: row for row in known.get("rows", []) if known["settings"] == settings}
+    through = evaluate_codec(codec, DATA, arguments.clips)
     cache = cache_latents(arguments.folder / "latents", codec, record["hash"], (DATA,), arguments.latents)
     for name in arguments.arms:
         trainer = train_arm(name, cache, arguments)
@@ -142,7 +144,10 @@ def main(arguments: Arguments) -> None:
             "evaluations": evaluations,
             "conditions": conditions(),
         }
-        write_results(RESULT, {"settings": settings, "rows": [rows[arm] for arm in ARMS if arm in rows]})
+        write_results(
+            RESULT,
+            {"settings": settings, "codec": through, "rows": [rows[arm] for arm in ARMS if arm in rows]},
+        )
 
 
 if __name__ == "__main__":
