@@ -1,9 +1,8 @@
 """What each way of telling a denoiser its text is worth: `python -m experiments.conditioning`.
 
-Two objects, 16 frames. Every arm is the same denoiser, on the same clips, for the same number of steps; what
-differs is the text that it gets. The denoiser starts from the weights "mini", which know one object and 8
-frames, without what reads their text: that starts anew in every arm. Each arm is measured with and without
-guidance, on unseen combinations. A run that was stopped goes on where it was.
+Two objects, 16 frames, made as latents of the shipped codec. Every arm is the same denoiser, from scratch, on
+the same clips and noise, for the same number of steps; what differs is the text that it gets. Each arm is
+measured with and without guidance, on unseen combinations. A run that was stopped goes on where it was.
 """
 
 from dataclasses import dataclass, replace
@@ -14,16 +13,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from experiments.results_file import conditions, write_results
-from experiments.starts import start_from
 from experiments.train_clip import swapped
 from t2v_mini.configs import Config, DataConfig, get_config
+from t2v_mini.data.latent_cache import LatentCache
 from t2v_mini.metrics.caption_accuracy import bootstrap_interval
 from t2v_mini.models.generator import parameter_count
 from t2v_mini.notebook import RESULTS, load_result
 from t2v_mini.pipeline import BATCH, TextToVideo, evaluate
-from t2v_mini.training.checkpoint import read_record
-from t2v_mini.training.shipped import weights_path
-from t2v_mini.training.trainer import Trainer
+from t2v_mini.reconstruction import evaluate_codec
+from t2v_mini.training.latents import LatentTrainer, cache_latents
+from t2v_mini.training.video_vae import load_codec
 from t2v_mini.world import Facts, caption, compare, read_facts
 
 RESULT = "conditioning"
@@ -34,18 +33,20 @@ ARMS: dict[str, dict[str, dict]] = {
     "vector and words, trained along": {"train": {"text_weights": ""}},
 }
 
-# Half the shipped model's: clips are twice as long, so a step sees as many tokens as there.
-BATCH_OF_ARMS = 32
+CODEC = "codec"
+# A token is a latent frame's worth of 8 by 8 pixels, in threes.
+LATENT = {"channels": 7, "patch": (3, 1, 1)}
+DATA = DataConfig(level=2, frames=16)
 
 
 @dataclass
 class Arguments:
     """Train every arm, or go on, then measure it."""
 
-    steps: int = 1000
+    steps: int = 1500
     """Training steps of each run."""
-    start: str = "mini"
-    """Weights that every arm starts from, by name or path."""
+    latents: int = 48_000
+    """Training clips whose latents are kept on disk."""
     clips: int = 256
     """Clips on which an arm is measured, at each guidance."""
     arms: tuple[str, ...] = tuple(ARMS)
@@ -62,9 +63,10 @@ def arm_config(name: str, steps: int) -> Config:
     return replace(
         base,
         name=name.replace(" ", "-").replace(",", "").replace("'", ""),
-        model=replace(base.model, **changes.get("model", {})),
-        data=DataConfig(level=2, frames=16),
-        train=replace(base.train, steps=steps, batch=BATCH_OF_ARMS, **changes.get("train", {})),
+        model=replace(base.model, **LATENT, **changes.get("model", {})),
+        data=DATA,
+        train=replace(base.train, steps=steps, **changes.get("train", {})),
+        codec=CODEC,
     )
 
 
@@ -101,10 +103,9 @@ class Binding:
         return {"binding": sum(self.found) / len(self.found), "binding_interval": list(interval)}
 
 
-def train_arm(name: str, arguments: Arguments) -> Trainer:
+def train_arm(name: str, cache: LatentCache, arguments: Arguments) -> LatentTrainer:
     """The arm's run, at its end."""
-    config = arm_config(name, arguments.steps)
-    trainer, _ = start_from(arguments.start, config, arguments.folder, keep_reading=False)
+    trainer = LatentTrainer(arm_config(name, arguments.steps), cache, arguments.folder)
     if trainer.checkpoint.exists():
         trainer.resume()
     tqdm.write(f"{name}: from step {trainer.step}")
@@ -118,12 +119,15 @@ def main(arguments: Arguments) -> None:
     if unknown:
         got = ", ".join(map(repr, unknown))
         raise ValueError(f"arms must be among those known ({'; '.join(ARMS)}), got {got}")
-    start = read_record(weights_path(arguments.start))["hash"]
-    settings = {"steps": arguments.steps, "clips": arguments.clips, "start": start}
+    codec, record = load_codec(CODEC)
+    settings = {"steps": arguments.steps, "clips": arguments.clips, "latents": arguments.latents}
+    settings["codec"] = record["hash"]
     known = load_result(RESULT) if (RESULTS / f"{RESULT}.json").exists() else {}
     rows = {row["arm"]: row for row in known.get("rows", []) if known["settings"] == settings}
+    through = evaluate_codec(codec, DATA, arguments.clips)
+    cache = cache_latents(arguments.folder / "latents", codec, record["hash"], (DATA,), arguments.latents)
     for name in arguments.arms:
-        trainer = train_arm(name, arguments)
+        trainer = train_arm(name, cache, arguments)
         pipeline = TextToVideo.from_trainer(trainer)
         evaluations = []
         for guidance in tqdm(arguments.guidances, desc=name, unit="scale"):
@@ -140,7 +144,10 @@ def main(arguments: Arguments) -> None:
             "evaluations": evaluations,
             "conditions": conditions(),
         }
-        write_results(RESULT, {"settings": settings, "rows": [rows[arm] for arm in ARMS if arm in rows]})
+        write_results(
+            RESULT,
+            {"settings": settings, "codec": through, "rows": [rows[arm] for arm in ARMS if arm in rows]},
+        )
 
 
 if __name__ == "__main__":

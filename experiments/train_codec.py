@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from experiments.cards import origin_rows
 from experiments.results_file import conditions, write_results
-from t2v_mini.configs import DataConfig, VideoVAEConfig
+from t2v_mini.configs import CODEC, DataConfig
 from t2v_mini.data.moving_shapes import training_clips
 from t2v_mini.data.video_files import from_uint8
 from t2v_mini.files import atomic_path
@@ -23,7 +23,6 @@ from t2v_mini.reconstruction import evaluate_codec
 from t2v_mini.training.shipped import PRETRAINED
 from t2v_mini.training.video_vae import VideoVAETrainer, codec_of, measure_latents, save_codec
 
-CODEC = VideoVAEConfig("codec")
 CARD_CLIPS, WATCH_CLIPS, STATISTICS_CLIPS = 1024, 64, 1024
 
 

@@ -47,7 +47,7 @@ def prepared(arguments: Arguments) -> Trainer:
     train = replace(config.train, steps=arguments.steps or config.train.steps)
     config = replace(config, train=train)
     if arguments.start:
-        trainer, _ = start_from(arguments.start, config, arguments.folder)
+        trainer = start_from(arguments.start, config, arguments.folder)
     else:
         trainer = Trainer(config, arguments.folder)
     if trainer.checkpoint.exists():

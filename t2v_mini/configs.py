@@ -23,6 +23,12 @@ class ModelConfig:
     attention: str = "joint"  # or "factorized", "axial"
     positions: str = "sincos"  # or "rotary", "relative", "none"
     words: bool = True  # cross-attention to the words, beside the pooled vector
+    given: bool = False  # further channels for frames that are given, and for a mask of which ones are
+
+    @property
+    def inputs(self) -> int:
+        """Channels that the denoiser takes: the noisy ones, and those of given frames."""
+        return 2 * self.channels + 1 if self.given else self.channels
 
 
 @dataclass(frozen=True)
@@ -91,12 +97,14 @@ class TrainConfig:
     batch: int = 64
     learning_rate: float = 1e-3  # of AdamW
     matrix_learning_rate: float = 4e-3  # of Muon, for the matrices inside the networks; 0: AdamW for all
+    matrix_kernels: bool = False  # whether kernels of convolutions are matrices for Muon, too
     warmup: int = 50
     cooldown: float = 0.5  # share of the steps in which the rate falls to zero
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema: float = 0.998
     drop_text: float = 0.1
+    give_frames: float = 0.0  # share of the clips whose beginning is given
     time_mean: float = 0.8
     prediction: str = "x0"  # or "velocity"
     text_weights: str = ""  # whose text tower is taken over and frozen, e.g. "clip"; empty: trained along
@@ -132,6 +140,7 @@ class Config(Serializable):
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
+    codec: str = ""  # whose latents the denoiser makes, e.g. "codec"; empty: pixels
 
     @staticmethod
     def from_dict(values: dict) -> "Config":
@@ -140,7 +149,7 @@ class Config(Serializable):
         built = _build(values, parts)
         # JSON has lists only.
         built["model"] = dataclasses.replace(built["model"], patch=tuple(built["model"].patch))
-        return Config(values["name"], **built)
+        return Config(values["name"], **built, codec=values.get("codec", ""))
 
 
 @dataclass(frozen=True)
@@ -161,8 +170,13 @@ class ContrastiveConfig(Serializable):
 
 @dataclass(frozen=True)
 class CodecLossConfig:
-    """Weights of a video VAE's loss, beside the mean absolute error, which counts once."""
+    """Weights of a video VAE's loss, beside the mean absolute error, which counts once.
 
+    The squared error gets the training under way: where most of a clip is background, a flat picture of
+    the background is a plateau of the absolute error.
+    """
+
+    squared: float = 5.0
     difference: float = 1.0  # of the error of differences between neighbours, in time, rows and columns
     kl: float = 1e-4  # of the divergence, per number of the latent
 
@@ -175,7 +189,9 @@ class VideoVAEConfig(Serializable):
     model: CodecConfig = field(default_factory=CodecConfig)
     loss: CodecLossConfig = field(default_factory=CodecLossConfig)
     data: tuple[DataConfig, ...] = tuple(DataConfig(level=level, frames=16) for level in (1, 2, 3))
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(batch=16, drop_text=0.0))
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(batch=16, matrix_kernels=True, drop_text=0.0)
+    )
 
     @staticmethod
     def from_dict(values: dict) -> "VideoVAEConfig":
@@ -216,6 +232,11 @@ def _build(values: dict, parts: dict[str, type]) -> dict:
 
 CONFIGS = {"mini": Config("mini", train=TrainConfig(text_weights="clip"))}
 CLIP = ContrastiveConfig("clip")
+CODEC = VideoVAEConfig(
+    "codec",
+    model=CodecConfig(latent=7, patch=4, widths=(48, 96), depth=1),
+    train=TrainConfig(steps=6000, batch=16, matrix_kernels=True, drop_text=0.0),
+)
 
 
 def get_config(name: str) -> Config:

@@ -1,6 +1,8 @@
 """From prompts to clips: the shipped generator behind one call."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,12 +14,15 @@ from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.diffusion.guidance import guided
 from t2v_mini.diffusion.samplers import sample_euler, shifted_times
+from t2v_mini.layers.conditioning import known_frames
 from t2v_mini.metrics.caption_accuracy import caption_accuracy
 from t2v_mini.metrics.diversity import spread_ratio
 from t2v_mini.models.generator import Generator
+from t2v_mini.models.vae import VideoVAE
 from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
 from t2v_mini.training.shipped import filled, weights_path
 from t2v_mini.training.trainer import Trainer
+from t2v_mini.training.video_vae import load_codec
 from t2v_mini.world import CaptionError, Facts, caption, judge_claims, parse, render
 from t2v_mini.world.levels import level_of
 
@@ -25,30 +30,41 @@ BATCH = 64
 
 
 class TextToVideo:
-    """Text to video: `TextToVideo.from_pretrained("mini")(["a red circle moves left"])`."""
+    """Text to video: `TextToVideo.from_pretrained("mini")(["a red circle moves left"])`.
 
-    def __init__(self, model: Generator, config: Config, record: dict | None = None) -> None:
+    Where the configuration names a codec, the model makes latents, and the codec makes clips of them.
+    """
+
+    def __init__(
+        self, model: Generator, config: Config, record: dict | None = None, codec: VideoVAE | None = None
+    ) -> None:
+        if bool(config.codec) != (codec is not None):
+            made = config.codec or "pixels"
+            raise ValueError(f"codec must be given for latents, and only for them; the model makes {made}")
         self.model, self.config, self.record = model.eval(), config, record or {}
+        self.codec = codec
         self.process = RectifiedFlow(mean=config.train.time_mean, prediction=config.train.prediction)
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "mini", device: str = "cpu") -> "TextToVideo":
         """Load shipped weights by name, or a weights file by path.
 
-        Raises `ValueError` for an unknown name and for a missing, damaged or foreign file.
+        Raises `ValueError` for an unknown name, for a missing, damaged or foreign file, and for a codec
+        that is not the one whose latents the weights make.
         """
         path = weights_path(name)
         tensors, record = load_checkpoint(path)
         config = Config.from_dict(record["config"])
         model = filled(Generator(config.model), tensors, path)
-        return cls(model.to(device), config, record)
+        return cls(model.to(device), config, record, codec_for(config, record, device))
 
     @classmethod
     def from_trainer(cls, trainer: Trainer) -> "TextToVideo":
         """A copy of the averaged weights of a training run, as it stands, rounded as `save` stores them."""
-        model = Generator(trainer.config.model)
+        model, config, record = Generator(trainer.config.model), trainer.config, trainer.record()
         model.load_state_dict({key: value.half().float() for key, value in trainer.ema.state.items()})
-        return cls(model.to(trainer.device), trainer.config, trainer.record())
+        codec = codec_for(config, record, str(trainer.device))
+        return cls(model.to(trainer.device), config, record, codec)
 
     def save(self, path: str | Path) -> str:
         """Write weights (in half precision), configuration and record; returns the content hash."""
@@ -65,10 +81,49 @@ class TextToVideo:
         level = level_of(parse(prompt))
         if level > self.config.data.level:
             raise CaptionError(
-                f"these weights know level {self.config.data.level} captions (one object, one motion), "
+                f"these weights know captions up to level {self.config.data.level}, "
                 f"but {prompt!r} is of level {level}"
             )
         return prompt
+
+    @property
+    def made_shape(self) -> tuple[int, int, int, int]:
+        """Channels, frames, rows and columns of what the model makes: of a clip, or of its latent."""
+        data = self.config.data
+        size = data.frames, data.height, data.width
+        if self.codec is not None:
+            size = self.codec.latent_size(*self.codec.legal(*size))
+        return self.config.model.channels, *size
+
+    def check_given(self, given: Tensor, clips: int) -> None:
+        """Raise `ValueError` unless these can be the first frames of so many clips."""
+        if not self.config.model.given:
+            raise ValueError("given must be None: these weights were not trained to go on from frames")
+        data = self.config.data
+        whole = (clips, 3, given.shape[2] if given.ndim == 5 else 0, data.height, data.width)
+        if tuple(given.shape) != whole or not 0 < whole[2] < data.frames:
+            raise ValueError(
+                f"given must be ({clips}, 3, K, {data.height}, {data.width}) with 0 < K < {data.frames}, "
+                f"got {tuple(given.shape)}"
+            )
+        if not given.is_floating_point() or not bool((given.abs() <= 1).all()):
+            raise ValueError("given must be floating point numbers in [-1, 1]")
+        if self.codec is not None:
+            self.codec.check_clip(given)
+
+    def to_made(self, video: Float[Tensor, "B 3 F H W"]) -> Float[Tensor, "B C G I J"]:
+        """What the model would have made: the clips themselves, or their normalised latents."""
+        if self.codec is None:
+            return video
+        return self.codec.normalize(self.codec.encode(video, pad=True).mode())
+
+    def to_video(self, made: Float[Tensor, "B C G I J"]) -> Float[Tensor, "B 3 F H W"]:
+        """The clips in [-1, 1] of what the model has made."""
+        data = self.config.data
+        if self.codec is not None:
+            z = self.codec.denormalize(made)
+            made = self.codec.decode(z, (data.frames, data.height, data.width))
+        return made.clamp(-1, 1)
 
     @torch.no_grad()
     def __call__(
@@ -81,13 +136,15 @@ class TextToVideo:
         negative: str = "",
         rescale: float = 0.0,
         interval: tuple[float, float] = (0.0, 1.0),
+        given: Tensor | None = None,
     ) -> Float[Tensor, "B 3 F H W"]:
         """Generate one clip a prompt, in [-1, 1]; clip i starts from the noise of seed `seed` + i.
 
         `steps` and `guidance` default to the weights' own. Guidance other than 0 and 1 costs two
         denoiser calls a step. Guidance leads away from the `negative` prompt, the empty one by
-        default; `rescale` and `interval` are those of `guided`. Raises `CaptionError` for a prompt
-        that cannot be read.
+        default; `rescale` and `interval` are those of `guided`. `given` (B, 3, K, H, W), in [-1, 1],
+        are the first frames of each clip, to go on from: one makes a picture move, several are a
+        beginning. Raises `CaptionError` for a prompt that cannot be read.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts:
@@ -96,10 +153,11 @@ class TextToVideo:
             raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
         for prompt in (*prompts, *filter(None, [negative])):
             self.check_prompt(prompt)
-        settings, data = self.config.sample, self.config.data
+        if given is not None:
+            self.check_given(given, len(prompts))
+        settings, shape = self.config.sample, self.made_shape
         times = shifted_times(settings.steps if steps is None else steps, settings.shift)
         scale = settings.guidance if guidance is None else guidance
-        shape = (self.config.model.channels, data.frames, data.height, data.width)
         clips = []
         for start in range(0, len(prompts), BATCH):
             part = prompts[start : start + BATCH]
@@ -110,9 +168,35 @@ class TextToVideo:
                 ]
             ).to(self.device)
             text, null = self.model.encode(part), self.model.encode([negative] * len(part))
-            predict = guided(self.model, text, null, scale, rescale, interval)
-            clips.append(sample_euler(self.process, predict, noise, times, callback=callback).clamp_(-1, 1))
-        return torch.cat(clips)
+            known = None if given is None else self._known(given[start : start + BATCH], noise)
+            predict = guided(partial(self.model, given=known), text, null, scale, rescale, interval)
+            clips.append(self.to_video(sample_euler(self.process, predict, noise, times, callback=callback)))
+        video = torch.cat(clips)
+        if given is not None:
+            video[:, :, : given.shape[2]] = given.to(video)  # as they are, not as they were made again
+        return video
+
+    def _known(self, given: Tensor, noise: Tensor) -> Float[Tensor, "B Y G I J"]:
+        first = self.to_made(given.to(noise))
+        whole = torch.zeros_like(noise)
+        whole[:, :, : first.shape[2]] = first
+        return known_frames(whole, torch.full((len(noise),), first.shape[2]))
+
+
+def codec_for(config: Config, record: dict, device: str = "cpu") -> VideoVAE | None:
+    """The codec whose latents a model makes; None for pixels.
+
+    Raises `ValueError` when it is not the one of the training, of which the record keeps the hash.
+    """
+    if not config.codec:
+        return None
+    codec, found = load_codec(config.codec, device)
+    if record.get("codec", found["hash"]) != found["hash"]:
+        raise ValueError(
+            f"codec {config.codec!r} must be the one that the weights were trained with, "
+            f"{record['codec'][:16]}, got {found['hash'][:16]}"
+        )
+    return codec
 
 
 def evaluate(
@@ -123,18 +207,20 @@ def evaluate(
     guidance: float | None = None,
     progress: Callable[[int], None] | None = None,
     look: Callable[[list[Facts], Tensor], None] | None = None,
+    level: int | None = None,
 ) -> dict:
     """The frozen protocol: full captions of seeds 0 ... clips - 1, one sample each, all of them judged.
 
     Returns `caption_accuracy`, its 95 % `interval`, `facts` (accuracy by kind), `ceiling` (the
     judge's accuracy on the world's own clips of the same captions), `spread` (see
-    `metrics.diversity`), `clips`, and the settings. `progress` gets the number of clips judged so
-    far, `look` each part's claims and clips. Raises `ValueError` for a split or count that does not
-    exist.
+    `metrics.diversity`), `clips`, and the settings. `level` is the weights' own by default. `progress`
+    gets the number of clips judged so far, `look` each part's claims and clips. Raises `ValueError` for
+    a split, count or level that does not exist, and `CaptionError` for a level above the weights' own.
     """
     if not isinstance(clips, int) or clips < 1:
         raise ValueError(f"clips must be a positive integer, got {clips!r}")
     data = pipeline.config.data
+    data = data if level is None else replace(data, level=level)
     scenes = evaluation_set(data, split, clips)
     claims = [scene.facts for scene in scenes]
     captions = [caption(claim) for claim in claims]

@@ -185,7 +185,7 @@ BAD = [
         ("generate", "a red circle", "--weights", "tiny.safetensors", "--out", "gone/x.gif"),
         "there is no folder gone",
     ),
-    (("evaluate", "--weights", "tiny.safetensors", "--level", "3"), "level must be 1"),
+    (("evaluate", "--weights", "tiny.safetensors", "--level", "3"), "level must be from 1 to 1"),
     (("evaluate", "--weights", "tiny.safetensors", "--clips", "0"), "clips must be"),
     (("train", "--config", "nope"), "config must be one of mini"),
     (("train", "--resume", "--folder", "runs"), "folder must hold a run of 'mini' to resume, got runs"),

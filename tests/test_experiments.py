@@ -9,7 +9,7 @@ import torch
 
 from experiments import conditioning
 from experiments.cards import origin_rows
-from experiments.conditioning import ARMS, Arguments, Binding, arm_config, main
+from experiments.conditioning import ARMS, LATENT, Arguments, Binding, arm_config, main
 from experiments.starts import start_from
 from experiments.train_clip import swapped
 from t2v_mini import pipeline as pipeline_module
@@ -19,6 +19,7 @@ from t2v_mini.models.generator import Generator
 from t2v_mini.pipeline import TextToVideo, evaluate
 from t2v_mini.training.shipped import load_clip
 from t2v_mini.training.trainer import take_text
+from t2v_mini.training.video_vae import load_codec
 from t2v_mini.world import caption, render, sample_scenes
 
 DATA = DataConfig(level=2, frames=16)
@@ -44,9 +45,10 @@ def test_arms_differ_in_their_text_alone():
     base = get_config("mini")
     for config in CONFIGS.values():
         assert config.data == DATA and config.train.steps == 2000
-        assert replace(config.model, text=base.model.text, words=base.model.words) == base.model
-        assert config.train.batch == 32
-        alike = replace(config.train, steps=base.train.steps, batch=64, text_weights=base.train.text_weights)
+        latent = replace(base.model, **LATENT)
+        assert replace(config.model, text=base.model.text, words=base.model.words) == latent
+        assert config.codec == "codec"
+        alike = replace(config.train, steps=base.train.steps, text_weights=base.train.text_weights)
         assert alike == base.train and base.train.text_weights == "clip"
         assert Config.from_dict(config.to_dict()) == config
 
@@ -77,30 +79,16 @@ def test_swapping_exchanges_two_colours_and_nothing_else(level):
         assert caption(found) != caption(facts)
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_every_arm_starts_from_the_same_denoiser_that_never_read(arm, tmp_path):
-    trainer, taken = start_from("mini", CONFIGS[arm], tmp_path, keep_reading=False)
-    shipped = TextToVideo.from_pretrained("mini")
-    source, own = shipped.model.denoiser.state_dict(), trainer.model.denoiser.state_dict()
-    assert trainer.config.train.start == shipped.record["hash"]
-    assert all(torch.equal(own[name], source[name]) for name in taken)
-    new = set(own) - set(taken)
-    words = {name for name in source if ".cross." in name or ".norm_text." in name}
-    assert new == {"pooled.weight", "pooled.bias"} | (words if CONFIGS[arm].model.words else set())
-    assert not torch.equal(own["pooled.weight"], source["pooled.weight"])
-    # What has learnt nothing adds nothing.
-    assert all(not own[name].any() for name in new if "cross.to_out" in name)
-    averaged = trainer.ema.state
-    assert all(torch.equal(averaged[f"denoiser.{name}"], value) for name, value in own.items())
-
-
-def test_a_denoiser_that_keeps_its_reading_is_that_of_the_weights(tmp_path):
+def test_a_run_starts_with_the_denoiser_of_the_weights(tmp_path):
     config = get_config("mini")
     config = replace(config, train=replace(config.train, compile=False))
-    trainer, taken = start_from("mini", config, tmp_path)
-    shipped = TextToVideo.from_pretrained("mini").model
+    trainer = start_from("mini", config, tmp_path)
+    pipeline = TextToVideo.from_pretrained("mini")
+    shipped = pipeline.model
+    assert trainer.config.train.start == pipeline.record["hash"]
+    averaged = trainer.ema.state
     own = trainer.model.denoiser.state_dict()
-    assert list(own) == taken
+    assert all(torch.equal(averaged[f"denoiser.{name}"], value) for name, value in own.items())
     x, t = torch.randn(2, 3, 8, 32, 32), torch.tensor([0.2, 0.9])
     text = shipped.encode(["a red circle moves left", ""])
     assert torch.equal(trainer.model.denoiser(x, t, text), shipped.denoiser(x, t, text))
@@ -171,6 +159,13 @@ def test_what_cannot_tell_twins_apart_binds_half(small_parts):
     for draw in (deaf, lambda part: torch.full((len(part), 3, 16, 32, 32), -0.8)):
         share, width = binding_of(draw)
         assert share == 0.5 and width == 0
+
+
+def test_arms_make_latents_of_the_shipped_codec():
+    codec, _ = load_codec("codec")
+    size = codec.latent_size(*codec.legal(DATA.frames, DATA.height, DATA.width))
+    assert codec.config.latent == LATENT["channels"]
+    assert all(n % p == 0 for n, p in zip(size, LATENT["patch"], strict=True))
 
 
 def test_unknown_arms_are_refused():

@@ -36,9 +36,9 @@ def trained(make, steps=6):
 @pytest.mark.parametrize("half", [True, False])
 def test_muon_does_what_that_of_pytorch_does(monkeypatch, half, nesterov):
     monkeypatch.setattr(module, "has_bf16", lambda device: half)
-    settings = {"lr": 0.02, "weight_decay": 0.1, "nesterov": nesterov, "adjust_lr_fn": "match_rms_adamw"}
+    settings = {"lr": 0.02, "weight_decay": 0.1, "nesterov": nesterov}
     found, _ = trained(lambda ps: Muon(ps, **settings))
-    right, _ = trained(lambda ps: torch.optim.Muon(ps, **settings))
+    right, _ = trained(lambda ps: torch.optim.Muon(ps, **settings, adjust_lr_fn="match_rms_adamw"))
     for ours, theirs, start in zip(found, right, layers(), strict=True):
         moved = (theirs - start).norm()
         # PyTorch's works in bf16, with about three digits.
@@ -64,11 +64,43 @@ def test_orthogonalized_brings_singular_values_near_one():
 
 
 def test_muon_runs_a_closure_and_its_state_fits_pytorchs():
-    _, optimizer = trained(lambda ps: Muon(ps, adjust_lr_fn="match_rms_adamw"))
+    _, optimizer = trained(lambda ps: Muon(ps))
     assert optimizer.step(lambda: torch.tensor(3.0)) == 3
     other = torch.optim.Muon(layers(), adjust_lr_fn="match_rms_adamw")
     other.load_state_dict(optimizer.state_dict())
     assert all(set(state) == {"momentum_buffer"} for state in other.state_dict()["state"].values())
+
+
+def test_a_kernel_is_the_matrix_with_a_row_for_each_output_channel():
+    torch.manual_seed(0)
+    kernel = torch.nn.Parameter(torch.randn(6, 4, 3, 3, 3))
+    matrix = torch.nn.Parameter(kernel.detach().reshape(6, 108).clone())
+    optimizers = [Muon([p], lr=0.02) for p in (kernel, matrix)]
+    before = kernel.detach().clone()
+    for _ in range(3):
+        kernel.grad = torch.randn(6, 4, 3, 3, 3)
+        matrix.grad = kernel.grad.reshape(6, 108)
+        for optimizer in optimizers:
+            optimizer.step()
+    assert torch.equal(kernel.reshape(6, 108), matrix) and not torch.equal(kernel, before)
+
+
+def test_kernels_get_muon_where_they_are_asked_to_and_those_at_the_ends_never():
+    model = torch.nn.ModuleDict(
+        {
+            "encoder": torch.nn.ModuleDict(
+                {"stem": torch.nn.Conv3d(3, 8, 3), "inner": torch.nn.Conv3d(8, 8, 3)}
+            ),
+            "decoder": torch.nn.ModuleDict({"head": torch.nn.Conv3d(8, 3, 3)}),
+        }
+    )
+    assert set(Optimizers(model, TrainConfig()).optimizers) == {"adamw"}
+    made = Optimizers(model, TrainConfig(matrix_kernels=True)).optimizers
+    (kernel,) = made["muon"].param_groups[0]["params"]
+    assert kernel is model["encoder"]["inner"].weight
+    assert sum(p.numel() for group in made["adamw"].param_groups for p in group["params"]) == sum(
+        p.numel() for p in model.parameters() if p is not kernel
+    )
 
 
 def test_matrices_get_muon_and_the_rest_adamw():

@@ -99,9 +99,10 @@ class Evaluate:
 
         pipeline = TextToVideo.from_pretrained(self.weights)
         trained = pipeline.config.data.level
-        if self.level not in (None, trained):
+        if self.level is not None and not 1 <= self.level <= trained:
             raise ValueError(
-                f"level must be {trained}, the level of the weights {self.weights!r}, got {self.level}"
+                f"level must be from 1 to {trained}, the level of the weights {self.weights!r}, "
+                f"got {self.level}"
             )
         with tqdm(total=self.clips, unit="clip", disable=None) as bar:
             result = evaluate(
@@ -111,6 +112,7 @@ class Evaluate:
                 self.steps,
                 self.guidance,
                 lambda done: bar.update(done - bar.n),
+                level=self.level,
             )
         if self.json:
             # JSON has no NaN: few clips may have no spread to speak of.

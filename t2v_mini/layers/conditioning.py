@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -115,3 +115,23 @@ def drop_condition(captions: list[str], share: float, generator: torch.Generator
     """Replace a share of captions by the null prompt, "", on which guidance rests (Ho & Salimans 2022)."""
     dropped = torch.rand(len(captions), generator=generator) < share
     return ["" if drop else text for drop, text in zip(dropped.tolist(), captions, strict=True)]
+
+
+def known_frames(x: Float[Tensor, "B C F H W"], counts: Int[Tensor, "B"]) -> Float[Tensor, "B Y F H W"]:
+    """The first `counts` frames of each clip, zeros behind them, and as one more channel the mask: 1 or 0.
+
+    What a denoiser gets beside the noisy clip in order to go on from a picture or from a beginning.
+    """
+    known = torch.arange(x.shape[2], device=x.device) < counts[:, None].to(x.device)
+    mask = known[:, None, :, None, None].to(x.dtype)
+    return torch.cat([x * mask, mask.expand(-1, -1, -1, *x.shape[3:])], dim=1)
+
+
+def give_beginnings(
+    x: Float[Tensor, "B C F H W"], share: float, generator: torch.Generator
+) -> Float[Tensor, "B Y F H W"]:
+    """`known_frames` for training: a share of the clips is known up to a random frame, not the last."""
+    frames = x.shape[2]
+    given = torch.rand(len(x), generator=generator) < share
+    counts = torch.randint(1, max(2, frames), (len(x),), generator=generator)
+    return known_frames(x, torch.where(given, counts, 0))

@@ -1,5 +1,7 @@
 """A small diffusion Transformer on space-time patches of a clip."""
 
+import math
+
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -64,10 +66,11 @@ class VideoDiT(nn.Module):
         super().__init__()
         self.config = config
         self.patch = config.patch
-        numbers = config.channels * config.patch[0] * config.patch[1] * config.patch[2]
-        width = config.width
+        volume, width = math.prod(config.patch), config.width
         self.embed = nn.Sequential(
-            nn.Linear(numbers, config.stem_width), nn.GELU("tanh"), nn.Linear(config.stem_width, width)
+            nn.Linear(config.inputs * volume, config.stem_width),
+            nn.GELU("tanh"),
+            nn.Linear(config.stem_width, width),
         )
         self.time = TimestepEmbedding(width)
         self.pooled = nn.Linear(config.text_width, width)
@@ -80,21 +83,24 @@ class VideoDiT(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Sequential(nn.SiLU(), zero_linear(width, 2 * width))
         self.head = nn.Sequential(
-            nn.Linear(width, config.stem_width), nn.GELU("tanh"), nn.Linear(config.stem_width, numbers)
+            nn.Linear(width, config.stem_width),
+            nn.GELU("tanh"),
+            nn.Linear(config.stem_width, config.channels * volume),
         )
 
     def forward(
-        self, x: Float[Tensor, "B C F H W"], t: Float[Tensor, "B"], text: TextCondition
+        self, x: Float[Tensor, "B Y F H W"], t: Float[Tensor, "B"], text: TextCondition
     ) -> Float[Tensor, "B C F H W"]:
         """Predict the clean clip (or what the training target is) from `x` at time t in [0, 1].
 
-        Raises `ValueError` when the patches do not divide the clip.
+        `x` has the configuration's `inputs` as its channels. Raises `ValueError` when it does not, and
+        when the patches do not divide the clip.
         """
         pf, ph, pw = self.patch
         _, channels, frames, height, width = x.shape
-        if channels != self.config.channels or frames % pf or height % ph or width % pw:
+        if channels != self.config.inputs or frames % pf or height % ph or width % pw:
             raise ValueError(
-                f"x must have {self.config.channels} channels and a multiple of {self.patch} frames, "
+                f"x must have {self.config.inputs} channels and a multiple of {self.patch} frames, "
                 f"rows and columns, got {tuple(x.shape)}"
             )
         grid = (frames // pf, height // ph, width // pw)

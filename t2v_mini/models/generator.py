@@ -22,6 +22,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.config = config
         self.text = text_encoder(config)
         if config.denoiser not in DENOISERS:
             raise ValueError(f"denoiser must be one of {', '.join(DENOISERS)}, got {config.denoiser!r}")
@@ -32,8 +33,22 @@ class Generator(nn.Module):
         return self.text(tokenize(captions).to(next(self.parameters()).device))
 
     def forward(
-        self, x: Float[Tensor, "B C F H W"], t: Float[Tensor, "B"], text: TextCondition
+        self,
+        x: Float[Tensor, "B C F H W"],
+        t: Float[Tensor, "B"],
+        text: TextCondition,
+        given: Float[Tensor, "B Y F H W"] | None = None,
     ) -> Float[Tensor, "B C F H W"]:
+        """The prediction; `given` are frames to go on from, as `known_frames` makes them.
+
+        Raises `ValueError` when a model without channels for given frames gets some.
+        """
+        if self.config.given:
+            if given is None:
+                given = x.new_zeros(len(x), self.config.channels + 1, *x.shape[2:])
+            x = torch.cat([x, given], dim=1)
+        elif given is not None:
+            raise ValueError("given must be None for a model without channels for given frames")
         return self.denoiser(x, t, text)
 
 

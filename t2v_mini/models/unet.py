@@ -1,5 +1,7 @@
 """A small video U-Net: convolutions within frames, attention along space and time, skips between levels."""
 
+import math
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -78,9 +80,9 @@ class VideoUNet(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config, self.patch = config, config.patch
-        numbers = config.channels * config.patch[0] * config.patch[1] * config.patch[2]
+        volume = math.prod(config.patch)
         widths = [config.width * min(2**level, 4) for level in range(config.depth)]
-        self.embed = nn.Conv3d(numbers, widths[0], (1, 3, 3), padding=(0, 1, 1))
+        self.embed = nn.Conv3d(config.inputs * volume, widths[0], (1, 3, 3), padding=(0, 1, 1))
         self.time = TimestepEmbedding(config.width)
         self.pooled = nn.Linear(config.text_width, config.width)
         self.down, self.shrink = nn.ModuleList(), nn.ModuleList()
@@ -101,23 +103,24 @@ class VideoUNet(nn.Module):
         self.head = nn.Sequential(
             nn.GroupNorm(8, widths[0]),
             nn.SiLU(),
-            nn.Conv3d(widths[0], numbers, (1, 3, 3), padding=(0, 1, 1)),
+            nn.Conv3d(widths[0], config.channels * volume, (1, 3, 3), padding=(0, 1, 1)),
         )
 
     def forward(
-        self, x: Float[Tensor, "B C F H W"], t: Float[Tensor, "B"], text: TextCondition
+        self, x: Float[Tensor, "B Y F H W"], t: Float[Tensor, "B"], text: TextCondition
     ) -> Float[Tensor, "B C F H W"]:
         """Predict the clean clip (or what the training target is) from `x` at time t in [0, 1].
 
-        Raises `ValueError` when patches and levels do not divide the clip.
+        `x` has the configuration's `inputs` as its channels. Raises `ValueError` when it does not, and
+        when patches and levels do not divide the clip.
         """
         pf, ph, pw = self.patch
         halvings = 2 ** (self.config.depth - 1)
         _, channels, frames, height, width = x.shape
         unit = (pf, ph * halvings, pw * halvings)
-        if channels != self.config.channels or frames % pf or height % unit[1] or width % unit[2]:
+        if channels != self.config.inputs or frames % pf or height % unit[1] or width % unit[2]:
             raise ValueError(
-                f"x must have {self.config.channels} channels and a multiple of {unit} frames, "
+                f"x must have {self.config.inputs} channels and a multiple of {unit} frames, "
                 f"rows and columns, got {tuple(x.shape)}"
             )
         condition = self.time(t) + self.pooled(text.pooled)

@@ -62,6 +62,8 @@ class VideoEncoder(nn.Module):
         )
         self.norm = norm_of(config.norm, widths[-1], causal)
         self.head = SpaceTimeConv(widths[-1], 2 * config.latent, 1)
+        # A start with little noise: with that of a standard normal the decoder would first see noise alone.
+        nn.init.constant_(self.head.conv.bias[config.latent :], -6.0)
 
     def forward(
         self, x: Float[Tensor, "B C F H W"], memory: Memory | None = None

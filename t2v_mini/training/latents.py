@@ -72,6 +72,10 @@ class LatentTrainer(Trainer):
         super().__init__(config, folder, device)
         self.cache = cache
 
+    def record(self) -> dict:
+        """As for pixels, and the hash of the codec."""
+        return super().record() | {"codec": self.cache.fingerprint["codec"]}
+
     def batches(self, stop: int) -> Iterator[Batch]:
         train = self.config.train
         for step in range(self.step, stop):

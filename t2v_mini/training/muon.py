@@ -9,13 +9,29 @@ from torch import Tensor
 from t2v_mini.training.precision import has_bf16
 
 
-class Muon(torch.optim.Muon):
-    """`torch.optim.Muon`, for processors without bf16 too: PyTorch's own always works in bf16.
+class Muon(torch.optim.Optimizer):
+    """Momentum, made orthogonal (Jordan et al. 2024), with AdamW's typical size (Liu et al. 2025).
 
-    Momentum, made orthogonal (Jordan et al. 2024), with AdamW's typical size (Liu et al. 2025). Matrices
-    of one shape are treated at once. Arguments are those of `torch.optim.Muon`; rates are adjusted in
-    one way, "match_rms_adamw".
+    Does what `torch.optim.Muon` does with "match_rms_adamw", and two things that it does not: it works on
+    processors without bf16, and takes kernels of convolutions, as matrices of a row for each output
+    channel. Matrices of one shape are treated at once.
     """
+
+    def __init__(
+        self,
+        params,
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
+        ns_steps: int = 5,
+        eps: float = 1e-7,
+    ) -> None:
+        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
+        super().__init__(
+            params, defaults | {"ns_coefficients": ns_coefficients, "ns_steps": ns_steps, "eps": eps}
+        )
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -35,9 +51,10 @@ class Muon(torch.optim.Muon):
                 buffer = state["momentum_buffer"]
                 buffer.lerp_(p.grad, 1 - group["momentum"])
                 update = p.grad.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer
-                updates[p.shape, p.device].append((p, update))
+                matrix = update.flatten(1)
+                updates[matrix.shape, p.device].append((p, matrix))
             for (shape, device), pairs in updates.items():
-                stacked = torch.stack([update for _, update in pairs])
+                stacked = torch.stack([matrix for _, matrix in pairs])
                 dtype = torch.bfloat16 if has_bf16(device) else torch.float32
                 made = orthogonalized(
                     stacked.to(dtype), group["ns_coefficients"], group["ns_steps"], group["eps"]
@@ -45,7 +62,7 @@ class Muon(torch.optim.Muon):
                 rate = group["lr"] * 0.2 * max(shape) ** 0.5
                 for (p, _), update in zip(pairs, made, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(update, alpha=-rate)
+                    p.add_(update.view_as(p), alpha=-rate)
         return loss
 
 

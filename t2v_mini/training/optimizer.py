@@ -7,7 +7,15 @@ from t2v_mini.configs import TrainConfig
 from t2v_mini.training.muon import Muon
 
 # Tables and the layers that touch data: their rows are not directions to be made orthogonal (Jordan 2024).
-OUTER = ("token_embedding", "positional_embedding", "head.positions", "denoiser.embed.0", "denoiser.head.2")
+OUTER = (
+    "token_embedding",
+    "positional_embedding",
+    "head.positions",
+    "denoiser.embed.0",
+    "denoiser.head.2",
+    "encoder.stem",
+    "decoder.head",
+)
 
 
 class Optimizers:
@@ -24,10 +32,12 @@ class Optimizers:
                 continue
             if parameter.ndim < 2:
                 others.append(parameter)
-            elif not settings.matrix_learning_rate or parameter.ndim > 2 or any(o in name for o in OUTER):
-                decayed.append(parameter)
-            else:
+                continue
+            inner = parameter.ndim == 2 or settings.matrix_kernels
+            if settings.matrix_learning_rate and inner and not any(o in name for o in OUTER):
                 matrices.append(parameter)
+            else:
+                decayed.append(parameter)
         groups = [
             {"params": decayed, "weight_decay": settings.weight_decay},
             {"params": others, "weight_decay": 0.0},
@@ -41,7 +51,6 @@ class Optimizers:
                 matrices,
                 lr=settings.matrix_learning_rate,
                 weight_decay=settings.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
             )
 
     def step(self, factor: float) -> None:

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from t2v_mini.configs import Config, ContrastiveConfig
 from t2v_mini.data.moving_shapes import Batch, contrastive_batch, training_batches
 from t2v_mini.diffusion.flow import RectifiedFlow
-from t2v_mini.layers.conditioning import drop_condition
+from t2v_mini.layers.conditioning import drop_condition, give_beginnings
 from t2v_mini.losses.contrastive import ContrastiveLoss
 from t2v_mini.models.generator import Generator
 from t2v_mini.models.text import TextEncoder
@@ -46,6 +46,7 @@ class Trainer(TrainingLoop):
         noise = torch.randn(x0.shape, generator=rng).to(self.device)
         t = self.process.draw_times(len(x0), rng).to(self.device)
         captions = drop_condition(batch.captions, settings.drop_text, rng)
+        given = give_beginnings(x0, settings.give_frames, rng) if self.config.model.given else None
         with autocast(self.device, settings.bf16):
             xt = self.process.corrupt(x0, noise, t)
             text = self.model.encode(captions)
@@ -53,7 +54,7 @@ class Trainer(TrainingLoop):
                 # The number of words changes with the batch: said at once, it saves a second compilation.
                 torch._dynamo.mark_dynamic(text.tokens, 1)
                 torch._dynamo.mark_dynamic(text.mask, 1)
-            predicted = self.model(xt, t, text)
+            predicted = self.model(xt, t, text, given)
         return self.process.loss(predicted.float(), x0, noise, t).mean()
 
 

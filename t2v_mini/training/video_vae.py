@@ -32,7 +32,8 @@ class VideoVAETrainer(TrainingLoop):
         with autocast(self.device, self.config.train.bf16):
             made, posterior = self.model(x, self.random())
         made = made.float()
-        error = (made - x).abs().mean() + weights.difference * gradient_difference(made, x)
+        error = (made - x).abs().mean() + weights.squared * (made - x).square().mean()
+        error = error + weights.difference * gradient_difference(made, x)
         return error + weights.kl * posterior.kl().sum() / posterior.mean.numel()
 
 
