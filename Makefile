@@ -45,6 +45,7 @@ lab: $(READY) ## open the notebooks in JupyterLab
 
 weights: $(READY) ## train the shipped weights again
 	$(RUN) -m experiments.train_clip $(ARGS)
+	$(RUN) -m experiments.train_codec $(ARGS)
 	$(RUN) -m experiments.train_mini $(ARGS)
 
 address: $(READY) ## make every link lead to your fork: URL=https://github.com/you/fork

@@ -235,7 +235,7 @@ CLIP = ContrastiveConfig("clip")
 CODEC = VideoVAEConfig(
     "codec",
     model=CodecConfig(latent=7, patch=4, widths=(48, 96), depth=1),
-    train=TrainConfig(steps=6000, batch=16, matrix_kernels=True, drop_text=0.0),
+    train=TrainConfig(steps=4800, batch=16, matrix_kernels=True, drop_text=0.0),
 )
 
 
