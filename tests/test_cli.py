@@ -159,7 +159,11 @@ def test_info(capsys):
     found = json.loads(text)
     assert code == 0 and found["configs"]["mini"]["canvas"] == "8x32x32"
     assert sorted(found["weights"]) == shipped_weights()
-    assert run(capsys, "info")[0] == 0
+    assert sorted(found["encoders"]) == shipped_weights("clip") != []
+    assert sorted(found["codecs"]) == shipped_weights("codec") != []
+    code, text, _ = run(capsys, "info")
+    assert code == 0
+    assert all(f"{name}: step " in text for name in ("mini", "clip", "codec"))
 
 
 BAD = [

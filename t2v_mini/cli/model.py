@@ -246,8 +246,13 @@ class Info:
         for name in shipped_weights("clip"):
             record = read_record(PRETRAINED / f"{name}.safetensors")
             encoders[name] = {"hash": record["hash"], "step": record["step"], **record["evaluation"]}
+        codecs = {}
+        for name in shipped_weights("codec"):
+            record = read_record(PRETRAINED / f"{name}.safetensors")
+            codecs[name] = {"hash": record["hash"], "step": record["step"], **record["evaluation"]}
         if self.json:
-            print(json.dumps({"configs": configs, "weights": weights, "encoders": encoders}))
+            found = {"configs": configs, "weights": weights, "encoders": encoders, "codecs": codecs}
+            print(json.dumps(found))
             return
         for name, row in configs.items():
             print(
@@ -266,4 +271,10 @@ class Info:
             print(
                 f"encoder {name}: step {row['step']}, video-to-text recall at 1 by level {told}, "
                 f"hash {row['hash'][:16]}"
+            )
+        for name, row in codecs.items():
+            told = ", ".join(f"{level['psnr']:.1f}" for level in row["levels"])
+            print(
+                f"codec   {name}: step {row['step']}, {row['compression']:.0f} numbers to one, "
+                f"{told} dB by level, hash {row['hash'][:16]}"
             )
