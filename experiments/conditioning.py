@@ -43,7 +43,7 @@ DATA = DataConfig(level=2, frames=16)
 class Arguments:
     """Train every arm, or go on, then measure it."""
 
-    steps: int = 1500
+    steps: int = 6000
     """Training steps of each run."""
     latents: int = 48_000
     """Training clips whose latents are kept on disk."""
