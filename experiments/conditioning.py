@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from experiments.results_file import conditions, write_results
 from experiments.train_clip import swapped
-from t2v_mini.configs import Config, DataConfig, get_config
+from t2v_mini.configs import CODEC, Config, DataConfig, get_config
 from t2v_mini.data.latent_cache import LatentCache
 from t2v_mini.metrics.caption_accuracy import bootstrap_interval
 from t2v_mini.models.generator import parameter_count
@@ -33,9 +33,8 @@ ARMS: dict[str, dict[str, dict]] = {
     "vector and words, trained along": {"train": {"text_weights": ""}},
 }
 
-CODEC = "codec"
-# A token is a latent frame's worth of 8 by 8 pixels, in threes.
-LATENT = {"channels": 7, "patch": (3, 1, 1)}
+# A token holds three latent frames of 8 by 8 pixels.
+LATENT = {"channels": CODEC.model.latent, "patch": (3, 1, 1)}
 DATA = DataConfig(level=2, frames=16)
 
 
@@ -66,7 +65,7 @@ def arm_config(name: str, steps: int) -> Config:
         model=replace(base.model, **LATENT, **changes.get("model", {})),
         data=DATA,
         train=replace(base.train, steps=steps, **changes.get("train", {})),
-        codec=CODEC,
+        codec=CODEC.name,
     )
 
 
@@ -119,9 +118,13 @@ def main(arguments: Arguments) -> None:
     if unknown:
         got = ", ".join(map(repr, unknown))
         raise ValueError(f"arms must be among those known ({'; '.join(ARMS)}), got {got}")
-    codec, record = load_codec(CODEC)
-    settings = {"steps": arguments.steps, "clips": arguments.clips, "latents": arguments.latents}
-    settings["codec"] = record["hash"]
+    codec, record = load_codec(CODEC.name)
+    settings = {
+        "steps": arguments.steps,
+        "clips": arguments.clips,
+        "latents": arguments.latents,
+        "codec": record["hash"],
+    }
     known = load_result(RESULT) if (RESULTS / f"{RESULT}.json").exists() else {}
     rows = {row["arm"]: row for row in known.get("rows", []) if known["settings"] == settings}
     through = evaluate_codec(codec, DATA, arguments.clips)

@@ -144,7 +144,8 @@ class TextToVideo:
         denoiser calls a step. Guidance leads away from the `negative` prompt, the empty one by
         default; `rescale` and `interval` are those of `guided`. `given` (B, 3, K, H, W), in [-1, 1],
         are the first frames of each clip, to go on from: one makes a picture move, several are a
-        beginning. Raises `CaptionError` for a prompt that cannot be read.
+        beginning. Raises `CaptionError` for a prompt that cannot be read, and `ValueError` for `given`
+        that cannot be the first frames.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts:

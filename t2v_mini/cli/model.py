@@ -242,14 +242,11 @@ class Info:
                 "caption_accuracy": unseen.get("caption_accuracy"),
                 "interval": unseen.get("interval"),
             }
-        encoders = {}
-        for name in shipped_weights("clip"):
-            record = read_record(PRETRAINED / f"{name}.safetensors")
-            encoders[name] = {"hash": record["hash"], "step": record["step"], **record["evaluation"]}
-        codecs = {}
-        for name in shipped_weights("codec"):
-            record = read_record(PRETRAINED / f"{name}.safetensors")
-            codecs[name] = {"hash": record["hash"], "step": record["step"], **record["evaluation"]}
+        encoders, codecs = {}, {}
+        for kind, rows in (("clip", encoders), ("codec", codecs)):
+            for name in shipped_weights(kind):
+                record = read_record(PRETRAINED / f"{name}.safetensors")
+                rows[name] = {"hash": record["hash"], "step": record["step"], **record["evaluation"]}
         if self.json:
             found = {"configs": configs, "weights": weights, "encoders": encoders, "codecs": codecs}
             print(json.dumps(found))
