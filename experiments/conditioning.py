@@ -1,8 +1,8 @@
 """What each way of telling a denoiser its text is worth: `python -m experiments.conditioning`.
 
-Two objects, 16 frames, made as latents of the shipped codec. Every arm is the same denoiser, from scratch, on
-the same clips and noise, for the same number of steps; what differs is the text that it gets. Each arm is
-measured with and without guidance, on unseen combinations. A run that was stopped goes on where it was.
+Clips of 16 frames, made as latents of the shipped codec. Every arm is the same denoiser, from scratch, on the
+same clips and noise, for the same number of steps; what differs is the text that it gets. Each arm is measured
+with and without guidance, on unseen combinations of two objects. A run that was stopped goes on where it was.
 """
 
 from dataclasses import dataclass, replace
@@ -36,6 +36,8 @@ ARMS: dict[str, dict[str, dict]] = {
 # A token holds three latent frames of 8 by 8 pixels.
 LATENT = {"channels": CODEC.model.latent, "patch": (3, 1, 1)}
 DATA = DataConfig(level=2, frames=16)
+# One object in every third clip: what a word means can be learned where there is nothing to mix up.
+TRAINING = (DATA, DATA, replace(DATA, level=1))
 
 
 @dataclass
@@ -128,7 +130,7 @@ def main(arguments: Arguments) -> None:
     known = load_result(RESULT) if (RESULTS / f"{RESULT}.json").exists() else {}
     rows = {row["arm"]: row for row in known.get("rows", []) if known["settings"] == settings}
     through = evaluate_codec(codec, DATA, arguments.clips)
-    cache = cache_latents(arguments.folder / "latents", codec, record["hash"], (DATA,), arguments.latents)
+    cache = cache_latents(arguments.folder / "latents", codec, record["hash"], TRAINING, arguments.latents)
     for name in arguments.arms:
         trainer = train_arm(name, cache, arguments)
         pipeline = TextToVideo.from_trainer(trainer)
