@@ -1,8 +1,9 @@
 """What each way of telling a denoiser its text is worth: `python -m experiments.conditioning`.
 
-Clips of 16 frames, made as latents of the shipped codec. Every arm is the same denoiser, from scratch, on the
-same clips and noise, for the same number of steps; what differs is the text that it gets. Each arm is measured
-with and without guidance, on unseen combinations of two objects. A run that was stopped goes on where it was.
+Clips of 16 frames, made as latents of the shipped codec. Every arm is the same denoiser, from scratch, on
+the same clips and noise, for the same number of steps; what differs is the text that it gets. Each arm is
+measured with and without guidance, on unseen combinations of two objects. A run that was stopped goes on
+where it was.
 """
 
 from dataclasses import dataclass, replace
