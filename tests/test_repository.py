@@ -37,7 +37,8 @@ def name_and_bounds(requirement: str) -> tuple[str, str]:
 
 def test_environment_yml_is_in_step_with_pyproject():
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    conda = dict(name_and_bounds(line) for line in listed)
+    (by_pip,) = (part["pip"] for part in listed if isinstance(part, dict))
+    conda = dict(name_and_bounds(line) for line in listed + by_pip if isinstance(line, str))
     assert conda.pop("python") == pyproject()["project"]["requires-python"]
     assert conda.pop("pip") == ""
     pip = dict(name_and_bounds(line) for line in requirements(EXTRAS))
