@@ -1,17 +1,22 @@
 """What the cards of shipped weights, and the book's pages about them, have in common."""
 
 
+def measured(evaluation: dict) -> dict[str, dict]:
+    """The evaluations by name: seen and unseen combinations, and unseen ones of lower levels, if any."""
+    named = {split: evaluation[split] for split in ("seen", "unseen")}
+    return named | {f"unseen, level {row['level']}": row for row in evaluation.get("levels", [])}
+
+
 def accuracy_table(evaluation: dict) -> list[str]:
     """Caption accuracy of seen and unseen combinations, as the lines of a table."""
     lines = [
         "| combinations | caption accuracy | 95% interval | ceiling | spread | clips |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for split in ("seen", "unseen"):
-        row = evaluation[split]
+    for name, row in measured(evaluation).items():
         low, high = row["interval"]
         lines.append(
-            f"| {split} | {row['caption_accuracy']:.1%} | {low:.1%} to {high:.1%} | {row['ceiling']:.1%} "
+            f"| {name} | {row['caption_accuracy']:.1%} | {low:.1%} to {high:.1%} | {row['ceiling']:.1%} "
             f"| {row['spread']:.2f} | {row['clips']} |"
         )
     return lines
@@ -34,6 +39,9 @@ def recall_table(retrieval: dict) -> list[str]:
 def canvases(config: dict) -> str:
     """Levels and canvases of a configuration's data."""
     data = config["data"] if isinstance(config["data"], list | tuple) else [config["data"]]
+    levels = dict.fromkeys(config["train"].get("levels", ()))
+    if levels:
+        data = [{**data[0], "level": level} for level in levels]
     return "; ".join(
         f"level {one['level']}, {one['frames']} frames of {one['height']} x {one['width']}" for one in data
     )
@@ -52,10 +60,13 @@ def origin_rows(record: dict, digest: str) -> list[str]:
             f"{start['batch']} clips, {start['seconds'] / 60:.0f} minutes |"
         )
         before, start = [row, *before], start.get("start")
+    drawn = "drawn on the fly"
+    if config.get("codec"):
+        drawn = f"{config['train']['latents']:,} clips, as latents of the codec `{record['codec'][:12]}`"
     return [
         f"| content hash | `{digest}` |",
         f"| configuration | `{config['name']}` |",
-        f"| data | Moving Shapes, {canvases(config)}; seen combinations, drawn on the fly |",
+        f"| data | Moving Shapes, {canvases(config)}; seen combinations, {drawn} |",
         *before,
         f"| training | {record['step']} steps of {config['train']['batch']} clips, seed "
         f"{config['train']['seed']}, {record['seconds'] / 60:.0f} minutes |",

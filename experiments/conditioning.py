@@ -34,11 +34,9 @@ ARMS: dict[str, dict[str, dict]] = {
     "vector and words, trained along": {"train": {"text_weights": ""}},
 }
 
-# A token holds three latent frames of 8 by 8 pixels.
-LATENT = {"channels": CODEC.model.latent, "patch": (3, 1, 1)}
 DATA = DataConfig(level=2, frames=16)
 # One object in every third clip: what a word means can be learned where there is nothing to mix up.
-TRAINING = (DATA, DATA, replace(DATA, level=1))
+LEVELS = (2, 2, 1)
 
 
 @dataclass
@@ -48,7 +46,7 @@ class Arguments:
     steps: int = 6000
     """Training steps of each run."""
     latents: int = 48_000
-    """Training clips whose latents are kept on disk."""
+    """Training clips whose latents are kept on disk, for all arms."""
     clips: int = 256
     """Clips on which an arm is measured, at each guidance."""
     arms: tuple[str, ...] = tuple(ARMS)
@@ -59,16 +57,16 @@ class Arguments:
     """Where the training states are kept."""
 
 
-def arm_config(name: str, steps: int) -> Config:
+def arm_config(name: str, steps: int, latents: int = 48_000) -> Config:
     """The configuration of an arm."""
-    base, changes = get_config("mini"), ARMS[name]
+    base, changes = get_config("latent"), ARMS[name]
+    heard = {"text_weights": "clip"} | changes.get("train", {})
     return replace(
         base,
         name=name.replace(" ", "-").replace(",", "").replace("'", ""),
-        model=replace(base.model, **LATENT, **changes.get("model", {})),
+        model=replace(base.model, given=False, **changes.get("model", {})),
         data=DATA,
-        train=replace(base.train, steps=steps, **changes.get("train", {})),
-        codec=CODEC.name,
+        train=replace(base.train, steps=steps, levels=LEVELS, latents=latents, give_frames=0.0, **heard),
     )
 
 
@@ -107,7 +105,8 @@ class Binding:
 
 def train_arm(name: str, cache: LatentCache, arguments: Arguments) -> LatentTrainer:
     """The arm's run, at its end."""
-    trainer = LatentTrainer(arm_config(name, arguments.steps), cache, arguments.folder)
+    config = arm_config(name, arguments.steps, arguments.latents)
+    trainer = LatentTrainer(config, cache, arguments.folder)
     if trainer.checkpoint.exists():
         trainer.resume()
     tqdm.write(f"{name}: from step {trainer.step}")
@@ -131,7 +130,8 @@ def main(arguments: Arguments) -> None:
     known = load_result(RESULT) if (RESULTS / f"{RESULT}.json").exists() else {}
     rows = {row["arm"]: row for row in known.get("rows", []) if known["settings"] == settings}
     through = evaluate_codec(codec, DATA, arguments.clips)
-    cache = cache_latents(arguments.folder / "latents", codec, record["hash"], TRAINING, arguments.latents)
+    data = arm_config(arguments.arms[0], arguments.steps).training_data
+    cache = cache_latents(arguments.folder / "latents", codec, record["hash"], data, arguments.latents)
     for name in arguments.arms:
         trainer = train_arm(name, cache, arguments)
         pipeline = TextToVideo.from_trainer(trainer)

@@ -1,5 +1,6 @@
-"""Train, measure and ship the weights "mini": `python -m experiments.train_mini`.
+"""Train, measure and ship a generator's weights: `python -m experiments.train_mini`.
 
+`--config latent` trains one on the latents of the shipped codec, which are made first.
 It starts from scratch, or with `--start` from the denoiser of other weights, which is how a trained model
 is given another text encoder. A run that was stopped goes on where it was when started again.
 """
@@ -10,7 +11,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from experiments.cards import accuracy_table, origin_rows
+from experiments.cards import accuracy_table, measured, origin_rows
 from experiments.results_file import conditions, write_results
 from experiments.starts import start_from
 from t2v_mini.configs import Config, get_config
@@ -18,6 +19,7 @@ from t2v_mini.files import atomic_path
 from t2v_mini.notebook import RESULTS, load_result
 from t2v_mini.pipeline import TextToVideo, Watcher, evaluate
 from t2v_mini.training.checkpoint import read_record
+from t2v_mini.training.latents import trainer_for
 from t2v_mini.training.shipped import PRETRAINED, weights_path
 from t2v_mini.training.trainer import Trainer
 
@@ -35,21 +37,25 @@ class Arguments:
     """Name of the configuration."""
     steps: int = 0
     """Training steps; 0 for the configuration's."""
+    batch: int = 0
+    """Clips a step; 0 for the configuration's."""
     start: str = ""
     """Weights to take the denoiser from, by name or path; empty to start from scratch."""
     watch_every: int = 200
     """Steps between two looks at caption accuracy during training; 0 for none."""
+    device: str = "cpu"
+    """Where to train: cpu, cuda, ..."""
 
 
 def prepared(arguments: Arguments) -> Trainer:
     """The run that the arguments ask for, where it was left or at its start."""
     config = get_config(arguments.config)
-    train = replace(config.train, steps=arguments.steps or config.train.steps)
-    config = replace(config, train=train)
+    steps, batch = arguments.steps or config.train.steps, arguments.batch or config.train.batch
+    config = replace(config, train=replace(config.train, steps=steps, batch=batch))
     if arguments.start:
-        trainer = start_from(arguments.start, config, arguments.folder)
+        trainer = start_from(arguments.start, config, arguments.folder, arguments.device)
     else:
-        trainer = Trainer(config, arguments.folder)
+        trainer = trainer_for(config, arguments.folder, arguments.device)
     if trainer.checkpoint.exists():
         trainer.resume()
         print(f"resumed at step {trainer.step}")
@@ -91,6 +97,9 @@ def ship(trainer: Trainer, curve: list[dict], start: str = "") -> Path:
         split: evaluate(pipeline, split, CARD_CLIPS) for split in tqdm(("seen", "unseen"), desc="card")
     }
     evaluation["check"] = evaluate(pipeline, "unseen", CHECK_CLIPS)
+    lower = range(1, config.data.level)
+    if lower:
+        evaluation["levels"] = [evaluate(pipeline, "unseen", CARD_CLIPS, level=level) for level in lower]
     pipeline.record |= {"evaluation": evaluation, "conditions": conditions()}
     if start:
         pipeline.record["start"] = origin(start)
@@ -112,7 +121,8 @@ def ship(trainer: Trainer, curve: list[dict], start: str = "") -> Path:
 def card(config: Config, record: dict, digest: str) -> str:
     """The model card, from what was measured."""
     record = {**record, "config": config.to_dict()}
-    kinds = list(record["evaluation"]["unseen"]["facts"])
+    rows = measured(record["evaluation"])
+    kinds = list(rows["unseen"]["facts"])
     lines = [
         f"# {config.name}",
         "",
@@ -128,9 +138,9 @@ def card(config: Config, record: dict, digest: str) -> str:
         "| facts | " + " | ".join(kinds) + " |",
         "| --- |" + " --- |" * len(kinds),
     ]
-    for split in ("seen", "unseen"):
-        values = record["evaluation"][split]["facts"]
-        lines.append(f"| {split} | " + " | ".join(f"{values[kind]:.1%}" for kind in kinds) + " |")
+    for name, row in rows.items():
+        values = (f"{row['facts'][kind]:.1%}" if kind in row["facts"] else "none" for kind in kinds)
+        lines.append(f"| {name} | " + " | ".join(values) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -105,6 +105,8 @@ class TrainConfig:
     ema: float = 0.998
     drop_text: float = 0.1
     give_frames: float = 0.0  # share of the clips whose beginning is given
+    levels: tuple[int, ...] = ()  # of the training clips, in turns; empty: the level of the data
+    latents: int = 0  # training clips that are kept on disk as latents, where a codec is named
     time_mean: float = 0.8
     prediction: str = "x0"  # or "velocity"
     text_weights: str = ""  # whose text tower is taken over and frozen, e.g. "clip"; empty: trained along
@@ -130,6 +132,11 @@ class Serializable:
         """Plain nested dictionaries, for JSON."""
         return dataclasses.asdict(self)
 
+    @property
+    def training_data(self) -> tuple[DataConfig, ...]:
+        """The clips of the training, which take turns."""
+        return self.data
+
 
 @dataclass(frozen=True)
 class Config(Serializable):
@@ -146,10 +153,13 @@ class Config(Serializable):
     def from_dict(values: dict) -> "Config":
         """The inverse of `to_dict`; an unknown field or a missing part raises `ValueError`."""
         parts = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig, "sample": SampleConfig}
-        built = _build(values, parts)
-        # JSON has lists only.
-        built["model"] = dataclasses.replace(built["model"], patch=tuple(built["model"].patch))
-        return Config(values["name"], **built, codec=values.get("codec", ""))
+        return Config(values["name"], **_build(values, parts), codec=values.get("codec", ""))
+
+    @property
+    def training_data(self) -> tuple[DataConfig, ...]:
+        """The clips of the training, which take turns; `data` are those that the model is for."""
+        levels = self.train.levels or (self.data.level,)
+        return tuple(dataclasses.replace(self.data, level=level) for level in levels)
 
 
 @dataclass(frozen=True)
@@ -190,14 +200,13 @@ class VideoVAEConfig(Serializable):
     loss: CodecLossConfig = field(default_factory=CodecLossConfig)
     data: tuple[DataConfig, ...] = tuple(DataConfig(level=level, frames=16) for level in (1, 2, 3))
     train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(batch=16, matrix_kernels=True, drop_text=0.0)
+        default_factory=lambda: TrainConfig(steps=4800, batch=16, matrix_kernels=True, drop_text=0.0)
     )
 
     @staticmethod
     def from_dict(values: dict) -> "VideoVAEConfig":
         """The inverse of `to_dict`; an unknown field or a missing part raises `ValueError`."""
         built = _build(values, {"model": CodecConfig, "loss": CodecLossConfig, "train": TrainConfig})
-        built["model"] = dataclasses.replace(built["model"], widths=tuple(built["model"].widths))
         return VideoVAEConfig(values["name"], data=_data(values), **built)
 
 
@@ -214,7 +223,6 @@ class VideoClassifierConfig(Serializable):
     def from_dict(values: dict) -> "VideoClassifierConfig":
         """The inverse of `to_dict`; an unknown field or a missing part raises `ValueError`."""
         built = _build(values, {"model": ClassifierConfig, "train": TrainConfig})
-        built["model"] = dataclasses.replace(built["model"], widths=tuple(built["model"].widths))
         return VideoClassifierConfig(values["name"], data=_data(values), **built)
 
 
@@ -224,19 +232,32 @@ def _data(values: dict) -> tuple[DataConfig, ...]:
 
 def _build(values: dict, parts: dict[str, type]) -> dict:
     """A configuration's parts; a field that an older file lacks takes its default."""
+
+    def plain(value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value  # JSON has lists only
+
     try:
-        return {key: part(**values[key]) for key, part in parts.items()}
+        return {
+            key: part(**{name: plain(value) for name, value in values[key].items()})
+            for key, part in parts.items()
+        }
     except (KeyError, TypeError) as error:
         raise ValueError(f"values must hold the fields of a configuration: {error}") from error
 
 
-CONFIGS = {"mini": Config("mini", train=TrainConfig(text_weights="clip"))}
 CLIP = ContrastiveConfig("clip")
-CODEC = VideoVAEConfig(
-    "codec",
-    model=CodecConfig(latent=7, patch=4, widths=(48, 96), depth=1),
-    train=TrainConfig(steps=4800, batch=16, matrix_kernels=True, drop_text=0.0),
-)
+CODEC = VideoVAEConfig("codec", model=CodecConfig(latent=7, patch=4, widths=(48, 96), depth=1))
+CONFIGS = {
+    "mini": Config("mini", train=TrainConfig(text_weights="clip")),
+    "latent": Config(
+        "latent",
+        # A token holds three latent frames of 8 by 8 pixels.
+        model=ModelConfig(channels=CODEC.model.latent, patch=(3, 1, 1), given=True),
+        data=DataConfig(level=3, frames=16),
+        train=TrainConfig(steps=12_000, give_frames=0.15, levels=(1, 2, 3), latents=96_000),
+        codec=CODEC.name,
+    ),
+}
 
 
 def get_config(name: str) -> Config:

@@ -22,7 +22,7 @@ from t2v_mini.models.vae import VideoVAE
 from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
 from t2v_mini.training.shipped import filled, weights_path
 from t2v_mini.training.trainer import Trainer
-from t2v_mini.training.video_vae import load_codec
+from t2v_mini.training.video_vae import codec_for
 from t2v_mini.world import CaptionError, Facts, caption, judge_claims, parse, render
 from t2v_mini.world.levels import level_of
 
@@ -63,8 +63,7 @@ class TextToVideo:
         """A copy of the averaged weights of a training run, as it stands, rounded as `save` stores them."""
         model, config, record = Generator(trainer.config.model), trainer.config, trainer.record()
         model.load_state_dict({key: value.half().float() for key, value in trainer.ema.state.items()})
-        codec = codec_for(config, record, str(trainer.device))
-        return cls(model.to(trainer.device), config, record, codec)
+        return cls(model.to(trainer.device), config, record, trainer.codec)
 
     def save(self, path: str | Path) -> str:
         """Write weights (in half precision), configuration and record; returns the content hash."""
@@ -115,7 +114,7 @@ class TextToVideo:
         """What the model would have made: the clips themselves, or their normalised latents."""
         if self.codec is None:
             return video
-        return self.codec.normalize(self.codec.encode(video, pad=True).mode())
+        return self.codec.to_latent(video)
 
     def to_video(self, made: Float[Tensor, "B C G I J"]) -> Float[Tensor, "B 3 F H W"]:
         """The clips in [-1, 1] of what the model has made."""
@@ -182,22 +181,6 @@ class TextToVideo:
         whole = torch.zeros_like(noise)
         whole[:, :, : first.shape[2]] = first
         return known_frames(whole, torch.full((len(noise),), first.shape[2]))
-
-
-def codec_for(config: Config, record: dict, device: str = "cpu") -> VideoVAE | None:
-    """The codec whose latents a model makes; None for pixels.
-
-    Raises `ValueError` when it is not the one of the training, of which the record keeps the hash.
-    """
-    if not config.codec:
-        return None
-    codec, found = load_codec(config.codec, device)
-    if record.get("codec", found["hash"]) != found["hash"]:
-        raise ValueError(
-            f"codec {config.codec!r} must be the one that the weights were trained with, "
-            f"{record['codec'][:16]}, got {found['hash'][:16]}"
-        )
-    return codec
 
 
 def evaluate(

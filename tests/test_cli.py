@@ -9,11 +9,13 @@ import torch
 import t2v_mini
 from t2v_mini.cli import main
 from t2v_mini.configs import CONFIGS, Config, DataConfig, ModelConfig, TrainConfig
+from t2v_mini.data.latent_cache import LatentCache
 from t2v_mini.models.generator import Generator
 from t2v_mini.pipeline import TextToVideo, evaluate
 from t2v_mini.training.checkpoint import read_record, save_checkpoint
 from t2v_mini.training.shipped import shipped_weights
 from t2v_mini.training.trainer import Trainer
+from t2v_mini.training.video_vae import load_codec
 from t2v_mini.world import CaptionError, parse, render, scene_for
 
 TINY = Config(
@@ -127,6 +129,20 @@ def test_train_and_resume_end_in_weights_that_generate(capsys, tmp_path, monkeyp
     assert records[0]["step"] == 4 and records[0]["hash"] == records[1]["hash"]
     code, text, _ = run(capsys, "generate", "a red circle", "--weights", whole / "tiny.safetensors")
     assert code == 0 and "a red circle" in text
+
+
+def test_a_configuration_with_a_codec_trains_on_latents(capsys, tmp_path, monkeypatch):
+    config = CONFIGS["latent"]
+    small = replace(config.model, width=32, depth=1, heads=2, stem_width=32, text_width=32, text_depth=1)
+    train = replace(config.train, steps=2, batch=3, warmup=1, latents=6, bf16=False, compile=False)
+    monkeypatch.setitem(CONFIGS, "tiny", replace(config, name="tiny", model=small, train=train))
+    code, _, err = run(capsys, "train", "--config", "tiny", "--watch-every", 0, "--folder", tmp_path)
+    assert code == 0, err
+    assert len(LatentCache(tmp_path / "latents")) == 6
+    weights, clip = tmp_path / "tiny.safetensors", tmp_path / "a.gif"
+    assert read_record(weights)["codec"] == load_codec("codec")[1]["hash"]
+    code, _, err = run(capsys, "generate", "a red circle", "--weights", weights, "--steps", 2, "--out", clip)
+    assert code == 0 and clip.exists(), err
 
 
 def test_resume_takes_the_length_of_the_stopped_run(capsys, tmp_path, monkeypatch):

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from experiments import conditioning
+from experiments import conditioning, train_mini
 from experiments.cards import origin_rows
-from experiments.conditioning import ARMS, LATENT, Arguments, Binding, arm_config, main
+from experiments.conditioning import ARMS, LEVELS, Arguments, Binding, arm_config, main
 from experiments.starts import start_from
 from experiments.train_clip import swapped
 from t2v_mini import pipeline as pipeline_module
@@ -42,14 +42,13 @@ def test_arms_differ_in_their_text_alone():
         "CLIP's vector and words": ("transformer", True, "clip"),
         "vector and words, trained along": ("transformer", True, ""),
     }
-    base = get_config("mini")
+    base = get_config("latent")
     for config in CONFIGS.values():
-        assert config.data == DATA and config.train.steps == 2000
-        latent = replace(base.model, **LATENT)
-        assert replace(config.model, text=base.model.text, words=base.model.words) == latent
-        assert config.codec == "codec"
-        alike = replace(config.train, steps=base.train.steps, text_weights=base.train.text_weights)
-        assert alike == base.train and base.train.text_weights == "clip"
+        assert config.data == DATA and config.codec == "codec"
+        assert {data.level for data in config.training_data} == set(LEVELS) == {1, 2}
+        assert replace(config.model, text="transformer", words=True, given=True) == base.model
+        own = {"steps": 2000, "levels": LEVELS, "latents": 48_000, "give_frames": 0.0}
+        assert config.train == replace(base.train, text_weights=config.train.text_weights, **own)
         assert Config.from_dict(config.to_dict()) == config
 
 
@@ -92,6 +91,16 @@ def test_a_run_starts_with_the_denoiser_of_the_weights(tmp_path):
     x, t = torch.randn(2, 3, 8, 32, 32), torch.tensor([0.2, 0.9])
     text = shipped.encode(["a red circle moves left", ""])
     assert torch.equal(trainer.model.denoiser(x, t, text), shipped.denoiser(x, t, text))
+
+
+def test_a_run_that_trains_its_text_starts_with_the_text_encoder_of_the_weights(tmp_path):
+    config = get_config("mini")
+    config = replace(config, train=replace(config.train, compile=False, text_weights=""))
+    trainer, shipped = start_from("mini", config, tmp_path), TextToVideo.from_pretrained("mini").model
+    found = trainer.model.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in shipped.state_dict().items())
+    assert all(torch.equal(trainer.ema.state[name], value) for name, value in found.items())
+    assert all(p.requires_grad for p in trainer.model.parameters())
 
 
 @pytest.mark.parametrize("change", [{"width": 96}, {"depth": 5}])
@@ -164,8 +173,9 @@ def test_what_cannot_tell_twins_apart_binds_half(small_parts):
 def test_arms_make_latents_of_the_shipped_codec():
     codec, _ = load_codec("codec")
     size = codec.latent_size(*codec.legal(DATA.frames, DATA.height, DATA.width))
-    assert codec.config.latent == LATENT["channels"]
-    assert all(n % p == 0 for n, p in zip(size, LATENT["patch"], strict=True))
+    for config in CONFIGS.values():
+        assert codec.config.latent == config.model.channels
+        assert all(n % p == 0 for n, p in zip(size, config.model.patch, strict=True))
 
 
 def test_unknown_arms_are_refused():
@@ -174,8 +184,6 @@ def test_unknown_arms_are_refused():
 
 
 def test_results_keep_those_of_the_run_before(monkeypatch, tmp_path):
-    from experiments import train_mini
-
     monkeypatch.setattr(train_mini, "RESULTS", tmp_path)
     known = {"weights": "abc", "curve": [1]}
     monkeypatch.setattr(train_mini, "load_result", lambda name: known)
@@ -183,6 +191,20 @@ def test_results_keep_those_of_the_run_before(monkeypatch, tmp_path):
     (tmp_path / "train_mini.json").touch()
     assert train_mini.earlier("train_mini", "abc") == {"before": known}
     assert train_mini.earlier("train_mini", "") == train_mini.earlier("train_mini", "abd") == {}
+
+
+def test_a_card_tells_of_latents_and_lower_levels():
+    record = TextToVideo.from_pretrained("mini").record
+    row = record["evaluation"]["unseen"]
+    lower = row | {"level": 1, "caption_accuracy": 0.123, "facts": {"objects": 0.456}}
+    config = get_config("latent")
+    record = record | {"evaluation": record["evaluation"] | {"levels": [lower]}, "codec": "0123456789abcdef"}
+    lines = train_mini.card(config, record, "abc").splitlines()
+    assert any(line.startswith("| unseen, level 1 | 12.3% |") for line in lines)
+    assert "| unseen, level 1 | 45.6% | none | none | none | none |" in lines
+    (data,) = (line for line in lines if line.startswith("| data |"))
+    assert "level 1, 16 frames of 32 x 32; level 2, 16" in data and "level 3, 16" in data
+    assert data.endswith("seen combinations, 96,000 clips, as latents of the codec `0123456789ab` |")
 
 
 def test_a_card_names_the_weights_that_a_run_started_from():

@@ -1,5 +1,6 @@
 """The denoiser, its layers and its text encoder."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -247,10 +248,15 @@ def test_tokens():
 
 
 def test_configs():
-    config = get_config("mini")
-    assert Config.from_dict(config.to_dict()) == config and set(CONFIGS) == {"mini"}
-    assert parameter_count(Generator(config.model)) < 5e6
-    with pytest.raises(ValueError, match="config must be one of mini, got 'maxi'"):
+    assert set(CONFIGS) == {"mini", "latent"}
+    for config in CONFIGS.values():
+        # Through JSON, which has lists only.
+        assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+        assert parameter_count(Generator(config.model)) < 5e6
+    assert [data.level for data in get_config("mini").training_data] == [1]
+    turns = get_config("latent").training_data
+    assert [data.level for data in turns] == [1, 2, 3] and {data.frames for data in turns} == {16}
+    with pytest.raises(ValueError, match="config must be one of mini, latent, got 'maxi'"):
         get_config("maxi")
     with pytest.raises(ValueError, match="values must hold the fields of a configuration"):
         Config.from_dict({"name": "x", "model": {"depht": 3}, "data": {}, "train": {}, "sample": {}})

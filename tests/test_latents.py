@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from t2v_mini.configs import CodecConfig, Config, DataConfig, ModelConfig, TrainConfig
+from t2v_mini.configs import CodecConfig, Config, DataConfig, ModelConfig, TrainConfig, VideoVAEConfig
 from t2v_mini.data.moving_shapes import FIRST_TRAINING_SEED
 from t2v_mini.data.video_files import from_uint8
 from t2v_mini.models.vae import VideoVAE
-from t2v_mini.training.latents import CAPTIONS, LatentTrainer, cache_latents
+from t2v_mini.training.latents import CAPTIONS, LatentTrainer, cache_latents, trainer_for
 from t2v_mini.training.trainer import Trainer
+from t2v_mini.training.video_vae import load_codec, save_codec
 from t2v_mini.world import judge_claims, parse, render, sample_scene
 
 DATA = tuple(DataConfig(level=level, frames=9, height=16, width=16) for level in (1, 2))
@@ -22,21 +23,30 @@ CONFIG = Config(
 
 
 @pytest.fixture(scope="module")
-def codec():
+def config(tmp_path_factory):
+    """One whose codec is a file."""
     torch.manual_seed(0)
-    made = VideoVAE(CodecConfig(widths=(8, 16), depth=1)).eval()
+    tiny = VideoVAEConfig("tiny codec", model=CodecConfig(widths=(8, 16), depth=1))
+    made, path = VideoVAE(tiny.model), tmp_path_factory.mktemp("codec") / "codec.safetensors"
     made.latent_mean.fill_(0.3)
     made.latent_std.fill_(2.0)
-    return made
+    save_codec(made, path, {"config": tiny.to_dict()})
+    return replace(CONFIG, codec=str(path))
 
 
 @pytest.fixture(scope="module")
-def cache(codec, tmp_path_factory):
-    return cache_latents(tmp_path_factory.mktemp("cache"), codec, "abc", DATA, 301, progress=False)
+def codec(config):
+    return load_codec(config.codec)[0]
+
+
+@pytest.fixture(scope="module")
+def cache(config, tmp_path_factory):
+    codec, record = load_codec(config.codec)
+    return cache_latents(tmp_path_factory.mktemp("cache"), codec, record["hash"], DATA, 301, progress=False)
 
 
 def test_latents_are_those_of_the_clips_that_the_captions_are_about(codec, cache):
-    assert len(cache) == 301 and cache.fingerprint["codec"] == "abc"
+    assert len(cache) == 301
     # The levels take turns, across the blocks that are written at once.
     for n in (0, 1, 2, 255, 256, 257, 300):
         config = DATA[n % 2]
@@ -55,10 +65,26 @@ def test_latents_are_those_of_the_clips_that_the_captions_are_about(codec, cache
 
 
 def test_a_cache_is_found_again_and_one_of_another_codec_is_not_touched(codec, cache):
-    again = cache_latents(cache.folder, codec, "abc", DATA, 301, progress=False)
+    known = cache.fingerprint["codec"]
+    again = cache_latents(cache.folder, codec, known, DATA, 301, progress=False)
     assert again.captions == cache.captions
     with pytest.raises(ValueError, match="folder must be empty or hold the same latents"):
         cache_latents(cache.folder, codec, "another", DATA, 301, progress=False)
+
+
+def test_a_configuration_gets_the_trainer_that_it_needs(config, tmp_path):
+    train = replace(config.train, levels=(1, 2), latents=12)
+    made = trainer_for(replace(config, data=DATA[1], train=train), tmp_path)
+    assert isinstance(made, LatentTrainer) and len(made.cache) == 12
+    assert made.cache.folder == tmp_path / "latents"
+    assert [data["level"] for data in made.cache.fingerprint["data"]] == [1, 2]
+    made.train(stop_at=1, progress=False)
+    again = trainer_for(made.config, tmp_path)
+    assert again.cache.captions == made.cache.captions
+    plain = replace(config, codec="", model=replace(config.model, channels=3))
+    assert type(trainer_for(plain, tmp_path)) is Trainer
+    with pytest.raises(ValueError, match="count must be a positive integer, got 0"):
+        trainer_for(config, tmp_path / "none")
 
 
 def test_clips_of_several_sizes_are_refused(codec, tmp_path):
@@ -67,8 +93,8 @@ def test_clips_of_several_sizes_are_refused(codec, tmp_path):
         cache_latents(tmp_path, codec, "abc", data, 4)
 
 
-def test_training_draws_from_the_cache_by_step_and_seed(cache):
-    trainer = LatentTrainer(CONFIG, cache)
+def test_training_draws_from_the_cache_by_step_and_seed(config, cache):
+    trainer = LatentTrainer(config, cache)
     batch, later = trainer.batches(2)
     assert batch.video.shape == (8, *cache.latents.shape[1:]) and len(batch.captions) == 8
     assert torch.equal(trainer.clips(batch), batch.video)
@@ -77,16 +103,16 @@ def test_training_draws_from_the_cache_by_step_and_seed(cache):
     found = [(stored == z).flatten(1).all(1).nonzero()[0].item() for z in batch.video]
     assert len(set(found)) > 4  # drawn, so one may come twice
     assert all(text in cache.captions[n] for n, text in zip(found, batch.captions, strict=True))
-    other = LatentTrainer(replace(CONFIG, train=replace(CONFIG.train, seed=1)), cache)
+    other = LatentTrainer(replace(config, train=replace(config.train, seed=1)), cache)
     (second,) = other.batches(1)
     assert not torch.equal(batch.video, second.video)
 
 
-def test_a_stopped_run_goes_on_and_ends_the_same(cache, tmp_path):
-    whole = LatentTrainer(CONFIG, cache)
+def test_a_stopped_run_goes_on_and_ends_the_same(config, cache, tmp_path):
+    whole = LatentTrainer(config, cache)
     whole.train(progress=False)
-    LatentTrainer(CONFIG, cache, tmp_path).train(stop_at=3, progress=False)
-    second = LatentTrainer(CONFIG, cache, tmp_path)
+    LatentTrainer(config, cache, tmp_path).train(stop_at=3, progress=False)
+    second = LatentTrainer(config, cache, tmp_path)
     second.resume()
     second.train(progress=False)
     assert second.losses == whole.losses and len(whole.losses) == 6
@@ -94,15 +120,22 @@ def test_a_stopped_run_goes_on_and_ends_the_same(cache, tmp_path):
         assert torch.equal(a, b)
 
 
-def test_it_learns(cache):
-    train = replace(CONFIG.train, steps=80, learning_rate=3e-3, warmup=5)
-    trainer = LatentTrainer(replace(CONFIG, train=train), cache)
+def test_it_learns(config, cache):
+    train = replace(config.train, steps=80, learning_rate=3e-3, warmup=5)
+    trainer = LatentTrainer(replace(config, train=train), cache)
     trainer.train(progress=False)
     assert sum(trainer.losses[-10:]) < 0.8 * sum(trainer.losses[:10])
 
 
-def test_a_model_of_other_channels_is_refused(cache):
-    config = replace(CONFIG, model=replace(CONFIG.model, channels=3))
+def test_a_model_of_other_channels_is_refused(config, cache):
+    config = replace(config, model=replace(config.model, channels=3))
     with pytest.raises(ValueError, match="config must have a model of 4 channels, those of the lat.*, got 3"):
         LatentTrainer(config, cache)
-    assert Trainer(config).model is not None  # it would do for pixels
+    assert Trainer(replace(config, codec="")).model is not None  # it would do for pixels
+
+
+def test_a_configuration_without_the_codec_of_the_latents_is_refused(config, cache):
+    with pytest.raises(ValueError, match="config must name the codec of the latents, got none"):
+        LatentTrainer(replace(config, codec=""), cache)
+    with pytest.raises(ValueError, match="codec 'codec' must be the one that the weights were trained with"):
+        LatentTrainer(replace(config, codec="codec"), cache)

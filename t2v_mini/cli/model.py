@@ -154,8 +154,8 @@ class Train:
 
         from t2v_mini.configs import get_config
         from t2v_mini.pipeline import TextToVideo, Watcher
-        from t2v_mini.training.checkpoint import read_record
-        from t2v_mini.training.trainer import Trainer
+        from t2v_mini.training.checkpoint import read_record, training_state
+        from t2v_mini.training.latents import trainer_for
 
         config = get_config(self.config)
         for name in ("steps", "save_every"):
@@ -177,15 +177,18 @@ class Train:
             ) from error
         if self.resume:
             config = self._resumed(config)
-        trainer = Trainer(config, self.folder, self.device)
+        elif (path := training_state(self.folder, config.name)).exists():
+            raise ValueError(
+                f"folder must hold no run of {config.name!r} yet, but {path} exists; --resume goes on with it"
+            )
+        try:
+            trainer = trainer_for(config, self.folder, self.device)
+        except KeyboardInterrupt:
+            print("\nt2v-mini: stopped before the training; the same command goes on", file=sys.stderr)
+            raise SystemExit(130) from None
         if self.resume:
             trainer.resume()
             print(f"resumed at step {trainer.step} of {config.train.steps}")
-        elif trainer.checkpoint.exists():
-            raise ValueError(
-                f"folder must hold no run of {config.name!r} yet, but {trainer.checkpoint} exists; "
-                "--resume goes on with it"
-            )
         try:
             trainer.train(self.save_every, self.watch_every, Watcher())
         except KeyboardInterrupt:

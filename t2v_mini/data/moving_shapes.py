@@ -96,7 +96,7 @@ def training_batches(
     """
     configs = [configs] if isinstance(configs, DataConfig) else list(configs)
     ahead = 8
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_quiet_worker) as pool:
+    with workers(1) as pool:
 
         def ask(step: int):
             return pool.submit(draw, configs[step % len(configs)], step, size, seed)
@@ -107,6 +107,11 @@ def training_batches(
             if step + ahead < stop:
                 waiting.append(ask(step + ahead))
             yield batch
+
+
+def workers(count: int) -> ProcessPoolExecutor:
+    """Processes of one thread each, which do not outlive this one."""
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_quiet_worker)
 
 
 def _quiet_worker() -> None:

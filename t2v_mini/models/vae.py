@@ -199,6 +199,10 @@ class VideoVAE(nn.Module):
         """The inverse of `normalize`."""
         return z * self.latent_std[:, None, None, None] + self.latent_mean[:, None, None, None]
 
+    def to_latent(self, x: Float[Tensor, "B C F H W"]) -> Float[Tensor, "B Z G I J"]:
+        """What a diffusion model makes instead of a clip of any size: the normalised mode."""
+        return self.normalize(self.encode(x, pad=True).mode())
+
     def forward(
         self, x: Float[Tensor, "B C F H W"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "B C F H W"], Posterior]:

@@ -1,5 +1,6 @@
 """Training of a generator on the latents of a frozen codec."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +11,14 @@ from torch import Tensor
 
 from t2v_mini.configs import Config, DataConfig
 from t2v_mini.data.latent_cache import LatentCache, write_latents
-from t2v_mini.data.moving_shapes import Batch, training_clips
+from t2v_mini.data.moving_shapes import Batch, training_clips, workers
 from t2v_mini.data.video_files import from_uint8
 from t2v_mini.models.vae import VideoVAE
 from t2v_mini.training.trainer import Trainer
+from t2v_mini.training.video_vae import codec_for, load_codec
 
 CAPTIONS = 4  # paraphrases that are kept for each clip
+MOST_WORKERS = 16  # processes that draw clips
 
 
 def cache_latents(
@@ -36,33 +39,56 @@ def cache_latents(
     if len(sizes) != 1:
         raise ValueError(f"data must be clips of one size, got {sorted(sizes)}")
 
+    device, cores = codec.latent_mean.device, min(os.cpu_count() or 1, MOST_WORKERS)
+
     @torch.no_grad()
     def make(start: int, stop: int) -> tuple[Tensor, list[list[str]]]:
-        z, captions = {}, {}
+        parts = []
         for turn, config in enumerate(data):
             numbers = [n for n in range(start, stop) if n % len(data) == turn]
-            if not numbers:
-                continue
-            video, texts = training_clips(config, numbers, CAPTIONS, seed)
-            made = codec.normalize(codec.encode(from_uint8(video), pad=True).mode())
-            z |= dict(zip(numbers, made, strict=True))
-            captions |= dict(zip(numbers, texts, strict=True))
+            shares = [numbers[first::cores] for first in range(cores)]
+            parts += [(config, share) for share in shares if share]
+        drawing = [pool.submit(training_clips, config, share, CAPTIONS, seed) for config, share in parts]
+        z, captions = {}, {}
+        for (_, share), drawn in zip(parts, drawing, strict=True):
+            video, texts = drawn.result()
+            z |= dict(zip(share, codec.to_latent(from_uint8(video).to(device)).cpu(), strict=True))
+            captions |= dict(zip(share, texts, strict=True))
         order = range(start, stop)
         return torch.stack([z[n] for n in order]), [captions[n] for n in order]
 
     fingerprint = {"codec": codec_hash, "data": [asdict(one) for one in data], "seed": seed}
-    return write_latents(folder, clips, make, fingerprint, progress=progress)
+    with workers(cores) as pool:
+        return write_latents(folder, clips, make, fingerprint, progress=progress)
+
+
+def trainer_for(config: Config, folder: str | Path, device: str = "cpu") -> Trainer:
+    """The trainer that a configuration needs: of clips, or of latents, which are kept in the folder.
+
+    Raises `ValueError` as `LatentTrainer` and `cache_latents` do.
+    """
+    if not config.codec:
+        return Trainer(config, folder, device)
+    codec, record = load_codec(config.codec, device)
+    train = config.train
+    cache = cache_latents(
+        Path(folder) / "latents", codec, record["hash"], config.training_data, train.latents, train.seed
+    )
+    return LatentTrainer(config, cache, folder, device)
 
 
 class LatentTrainer(Trainer):
     """Trains a `Generator` on the latents of a cache; everything else is as for pixels.
 
-    Raises `ValueError` when the configuration's channels are not those of the latents.
+    Raises `ValueError` when the configuration names no codec, or another one than that of the latents, and
+    when its channels are not theirs.
     """
 
     def __init__(
         self, config: Config, cache: LatentCache, folder: str | Path | None = None, device: str = "cpu"
     ) -> None:
+        if not config.codec:
+            raise ValueError("config must name the codec of the latents, got none")
         channels = cache.latents.shape[1]
         if config.model.channels != channels:
             raise ValueError(
@@ -71,6 +97,7 @@ class LatentTrainer(Trainer):
             )
         super().__init__(config, folder, device)
         self.cache = cache
+        self.codec = codec_for(config, self.record(), device)
 
     def record(self) -> dict:
         """As for pixels, and the hash of the codec."""

@@ -38,7 +38,7 @@ class TrainingLoop:
     def batches(self, stop: int) -> Iterator[Batch]:
         """The batches from the present step up to `stop`: Moving Shapes, its levels in turn."""
         train = self.config.train
-        return training_batches(self.config.data, self.step, stop, train.batch, train.seed)
+        return training_batches(self.config.training_data, self.step, stop, train.batch, train.seed)
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss of one batch."""

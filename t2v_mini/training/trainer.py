@@ -16,6 +16,7 @@ from t2v_mini.losses.contrastive import ContrastiveLoss
 from t2v_mini.models.generator import Generator
 from t2v_mini.models.text import TextEncoder
 from t2v_mini.models.text_video import TextVideoEncoder, mini_clip
+from t2v_mini.models.vae import VideoVAE
 from t2v_mini.training.loop import TrainingLoop
 from t2v_mini.training.precision import autocast
 from t2v_mini.training.shipped import load_clip
@@ -29,6 +30,8 @@ class Trainer(TrainingLoop):
     With `text_weights` the text tower is that of a trained CLIP, and stays as it is. Raises
     `ValueError` when its sizes are not those of the configuration.
     """
+
+    codec: VideoVAE | None = None  # whose latents are made; None: clips
 
     def __init__(self, config: Config, folder: str | Path | None = None, device: str = "cpu") -> None:
         torch.manual_seed(config.train.seed)
@@ -82,7 +85,7 @@ class ContrastiveTrainer(TrainingLoop):
     def batches(self, stop: int) -> Iterator[Batch]:
         train = self.config.train
         return training_batches(
-            self.config.data, self.step, stop, train.batch, train.seed, draw=contrastive_batch
+            self.config.training_data, self.step, stop, train.batch, train.seed, draw=contrastive_batch
         )
 
     def loss(self, batch: Batch) -> Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from t2v_mini.configs import VideoVAEConfig
+from t2v_mini.configs import Config, VideoVAEConfig
 from t2v_mini.data.moving_shapes import Batch
 from t2v_mini.losses.reconstruction import gradient_difference
 from t2v_mini.models.vae import VideoVAE
@@ -32,9 +32,10 @@ class VideoVAETrainer(TrainingLoop):
         with autocast(self.device, self.config.train.bf16):
             made, posterior = self.model(x, self.random())
         made = made.float()
-        error = (made - x).abs().mean() + weights.squared * (made - x).square().mean()
-        error = error + weights.difference * gradient_difference(made, x)
-        return error + weights.kl * posterior.kl().sum() / posterior.mean.numel()
+        error = made - x
+        loss = error.abs().mean() + weights.squared * error.square().mean()
+        loss = loss + weights.difference * gradient_difference(made, x)
+        return loss + weights.kl * posterior.kl().sum() / posterior.mean.numel()
 
 
 @torch.no_grad()
@@ -72,3 +73,19 @@ def load_codec(name: str | Path = "codec", device: str = "cpu") -> tuple[VideoVA
     tensors, record = load_checkpoint(path)
     codec = VideoVAE(VideoVAEConfig.from_dict(record["config"]).model)
     return filled(codec, tensors, path).requires_grad_(False).eval().to(device), record
+
+
+def codec_for(config: Config, record: dict, device: str = "cpu") -> VideoVAE | None:
+    """The codec whose latents a model makes; None for pixels.
+
+    Raises `ValueError` when it is not the one of the training, of which the record keeps the hash.
+    """
+    if not config.codec:
+        return None
+    codec, found = load_codec(config.codec, device)
+    if record.get("codec", found["hash"]) != found["hash"]:
+        raise ValueError(
+            f"codec {config.codec!r} must be the one that the weights were trained with, "
+            f"{record['codec'][:16]}, got {found['hash'][:16]}"
+        )
+    return codec
