@@ -16,13 +16,13 @@ from tqdm import tqdm
 from experiments.results_file import conditions, write_results
 from experiments.train_clip import swapped
 from t2v_mini.configs import CODEC, Config, DataConfig, get_config
-from t2v_mini.data.latent_cache import LatentCache
 from t2v_mini.metrics.caption_accuracy import bootstrap_interval
 from t2v_mini.models.generator import parameter_count
 from t2v_mini.notebook import RESULTS, load_result
 from t2v_mini.pipeline import BATCH, TextToVideo, evaluate
 from t2v_mini.reconstruction import evaluate_codec
-from t2v_mini.training.latents import LatentTrainer, cache_latents
+from t2v_mini.training.latents import trainer_for
+from t2v_mini.training.trainer import Trainer
 from t2v_mini.training.video_vae import load_codec
 from t2v_mini.world import Facts, caption, compare, read_facts
 
@@ -57,16 +57,17 @@ class Arguments:
     """Where the training states are kept."""
 
 
-def arm_config(name: str, steps: int, latents: int = 48_000) -> Config:
+def arm_config(name: str, arguments: Arguments) -> Config:
     """The configuration of an arm."""
     base, changes = get_config("latent"), ARMS[name]
     heard = {"text_weights": "clip"} | changes.get("train", {})
+    shared = {"steps": arguments.steps, "latents": arguments.latents, "levels": LEVELS, "give_frames": 0.0}
     return replace(
         base,
         name=name.replace(" ", "-").replace(",", "").replace("'", ""),
         model=replace(base.model, given=False, **changes.get("model", {})),
         data=DATA,
-        train=replace(base.train, steps=steps, levels=LEVELS, latents=latents, give_frames=0.0, **heard),
+        train=replace(base.train, **shared, **heard),
     )
 
 
@@ -103,10 +104,9 @@ class Binding:
         return {"binding": sum(self.found) / len(self.found), "binding_interval": list(interval)}
 
 
-def train_arm(name: str, cache: LatentCache, arguments: Arguments) -> LatentTrainer:
-    """The arm's run, at its end."""
-    config = arm_config(name, arguments.steps, arguments.latents)
-    trainer = LatentTrainer(config, cache, arguments.folder)
+def train_arm(name: str, arguments: Arguments) -> Trainer:
+    """The arm's run, at its end; all arms find the latents that the first one made."""
+    trainer = trainer_for(arm_config(name, arguments), arguments.folder)
     if trainer.checkpoint.exists():
         trainer.resume()
     tqdm.write(f"{name}: from step {trainer.step}")
@@ -130,10 +130,8 @@ def main(arguments: Arguments) -> None:
     known = load_result(RESULT) if (RESULTS / f"{RESULT}.json").exists() else {}
     rows = {row["arm"]: row for row in known.get("rows", []) if known["settings"] == settings}
     through = evaluate_codec(codec, DATA, arguments.clips)
-    data = arm_config(arguments.arms[0], arguments.steps).training_data
-    cache = cache_latents(arguments.folder / "latents", codec, record["hash"], data, arguments.latents)
     for name in arguments.arms:
-        trainer = train_arm(name, cache, arguments)
+        trainer = train_arm(name, arguments)
         pipeline = TextToVideo.from_trainer(trainer)
         evaluations = []
         for guidance in tqdm(arguments.guidances, desc=name, unit="scale"):

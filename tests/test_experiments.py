@@ -24,7 +24,7 @@ from t2v_mini.world import caption, render, sample_scenes
 
 DATA = DataConfig(level=2, frames=16)
 SCENES = evaluation_set(DATA, "unseen", 10)
-CONFIGS = {name: arm_config(name, 2000) for name in ARMS}
+CONFIGS = {name: arm_config(name, Arguments(steps=2000)) for name in ARMS}
 
 
 def test_arms_have_names_of_their_own_that_any_file_system_takes():
