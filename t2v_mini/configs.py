@@ -200,7 +200,7 @@ class VideoVAEConfig(Serializable):
     loss: CodecLossConfig = field(default_factory=CodecLossConfig)
     data: tuple[DataConfig, ...] = tuple(DataConfig(level=level, frames=16) for level in (1, 2, 3))
     train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(steps=4800, batch=16, matrix_kernels=True, drop_text=0.0)
+        default_factory=lambda: TrainConfig(steps=8000, batch=16, matrix_kernels=True, drop_text=0.0)
     )
 
     @staticmethod
@@ -246,13 +246,13 @@ def _build(values: dict, parts: dict[str, type]) -> dict:
 
 
 CLIP = ContrastiveConfig("clip")
-CODEC = VideoVAEConfig("codec", model=CodecConfig(latent=7, patch=4, widths=(48, 96), depth=1))
+CODEC = VideoVAEConfig("codec", model=CodecConfig(latent=3, depth=1))
 CONFIGS = {
     "mini": Config("mini", train=TrainConfig(text_weights="clip")),
     "latent": Config(
         "latent",
         # A token holds three latent frames of 8 by 8 pixels.
-        model=ModelConfig(channels=CODEC.model.latent, patch=(3, 1, 1), given=True),
+        model=ModelConfig(channels=CODEC.model.latent, patch=(3, 2, 2), given=True),
         data=DataConfig(level=3, frames=16),
         train=TrainConfig(steps=12_000, give_frames=0.15, levels=(1, 2, 3), latents=96_000),
         codec=CODEC.name,
