@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from benchmarks.measuring import PeakMemory, fair_clock, interleaved
 from experiments.results_file import conditions, write_json
-from t2v_mini.configs import CodecConfig
+from t2v_mini.configs import CODEC, CodecConfig
 from t2v_mini.models.vae import VideoVAE
 
 OURS = "ours, dense"
@@ -32,7 +32,7 @@ class Arguments:
     """Rows and columns."""
     batch: int = 4
     """Clips at once."""
-    widths: tuple[int, ...] = (32, 64)
+    widths: tuple[int, ...] = CODEC.model.widths
     """Channels of our levels, dense."""
     repeats: int = 5
     """Measurements; the median is reported, beside the extremes."""
@@ -129,7 +129,7 @@ def nearest(make: Callable[[int], Contestant], parameters: int) -> Contestant:
 
 def contestants(arguments: Arguments) -> Iterator[tuple[str, Contestant | str]]:
     """Each codec by its name, or why it is left out."""
-    config = CodecConfig(widths=tuple(arguments.widths))
+    config = replace(CODEC.model, widths=tuple(arguments.widths))
     first = ours(config)
     yield OURS, first
     # An efficient block has fewer weights at equal width; so it may be wider.
@@ -154,21 +154,16 @@ def _scaled(config: CodecConfig, width: int) -> tuple[int, ...]:
 def rows_of(arguments: Arguments) -> list[dict]:
     """One row for each codec and pass: seconds, clips a second, peak memory, and our time over theirs."""
     torch.manual_seed(0)
-    x = torch.randn(arguments.batch, 3, arguments.frames, arguments.size, arguments.size)
+    x = random_clips(arguments.batch, 3, arguments.frames, arguments.size, arguments.size)
     rows, works = [], {}
     for name, made in tqdm(list(contestants(arguments)), desc="codecs", unit="codec"):
         if isinstance(made, str):
             rows.append({"name": name, "left_out": made})
             continue
-        with torch.no_grad():
-            z = made.encode(x)
-            if made.decode(z).shape != x.shape:
-                raise RuntimeError(
-                    f"{name} must give back {tuple(x.shape)}, got {tuple(made.decode(z).shape)}"
-                )
+        z = latent_of(name, made, x)
         passes = {
-            "encode": _plain(made.encode, x),
-            "decode": _plain(made.decode, z),
+            "encode": without_gradients(made.encode, x),
+            "decode": without_gradients(made.decode, z),
             "training step": _train(made, x),
         }
         for what, work in passes.items():
@@ -188,7 +183,24 @@ def rows_of(arguments: Arguments) -> list[dict]:
     return rows
 
 
-def _plain(function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[], None]:
+def random_clips(*shape: int) -> Tensor:
+    """Clips whose numbers are uniform in [-1, 1]; drawn from PyTorch's global generator."""
+    return 2 * torch.rand(shape) - 1
+
+
+@torch.no_grad()
+def latent_of(name: str, made: Contestant, x: Tensor) -> Tensor:
+    """The latent of clips; `RuntimeError` unless the codec makes clips of the same size of it."""
+    z = made.encode(x)
+    back = made.decode(z)
+    if back.shape != x.shape:
+        raise RuntimeError(f"{name} must give back {tuple(x.shape)}, got {tuple(back.shape)}")
+    return z
+
+
+def without_gradients(function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[], None]:
+    """The work of one call of a function, without gradients."""
+
     def work() -> None:
         with torch.no_grad():
             function(given)

@@ -1,7 +1,8 @@
 """Our denoiser, and denoisers of other packages that are scaled to about its number of parameters."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ WORDS = 11  # the longest caption of level 1 with its two ends
 
 OURS = "t2v_mini VideoDiT"
 WAN = "diffusers WanTransformer3DModel"
+COGVIDEOX = "diffusers CogVideoXTransformer3DModel"
 UNET = "video-diffusion-pytorch Unet3D"
 
 
@@ -54,10 +56,29 @@ def text_condition(batch: int, width: int, words: int = WORDS) -> TextCondition:
     )
 
 
+def on_latents(config: Config, size: tuple[int, int, int]) -> Config:
+    """The configuration with latents of this size for clips, and without channels for given frames.
+
+    So all denoisers take the same numbers, and patches are counted on the latents.
+    """
+    frames, height, width = size
+    return replace(
+        config,
+        model=replace(config.model, given=False),
+        data=replace(config.data, frames=frames, height=height, width=width),
+        codec="",
+    )
+
+
+def patch_grid(config: Config) -> tuple[int, int, int]:
+    """Patches of one clip along frames, rows and columns."""
+    data, (pf, ph, pw) = config.data, config.model.patch
+    return data.frames // pf, data.height // ph, data.width // pw
+
+
 def token_count(config: Config) -> int:
     """Patches of one clip."""
-    clip, patch = (config.data.frames, config.data.height, config.data.width), config.model.patch
-    return (clip[0] // patch[0]) * (clip[1] // patch[1]) * (clip[2] // patch[2])
+    return math.prod(patch_grid(config))
 
 
 def ours(config: Config) -> Contestant:
@@ -65,7 +86,7 @@ def ours(config: Config) -> Contestant:
     sizes = config.model
     configuration = {
         name: getattr(sizes, name)
-        for name in ("channels", "patch", "width", "depth", "heads", "stem_width", "text_width")
+        for name in ("channels", "patch", "width", "depth", "heads", "stem_width", "text_width", "given")
     }
     return Contestant(
         OURS,
@@ -110,6 +131,57 @@ def wan(config: Config, parameters: int) -> Contestant | Missing:
         chosen,
         token_count(config),
         "the same patches and words as ours; it takes no mask of the words",
+    )
+
+
+def cogvideox(config: Config, parameters: int) -> Contestant | Missing:
+    """CogVideoX 1.5's Transformer with our patches, width and heads, and the depth nearest to `parameters`.
+
+    Patches must be square, and the width of a head a multiple of 16.
+    """
+    try:
+        from diffusers import CogVideoXTransformer3DModel
+        from diffusers.models.embeddings import get_3d_rotary_pos_embed
+    except ImportError:
+        return Missing(COGVIDEOX, "not installed: pip install diffusers")
+    sizes, (frames, *picture) = config.model, patch_grid(config)
+
+    def settings(depth: int) -> dict:
+        return {
+            "patch_size": sizes.patch[1],
+            "patch_size_t": sizes.patch[0],
+            "num_attention_heads": sizes.heads,
+            "attention_head_dim": sizes.width // sizes.heads,
+            "in_channels": sizes.channels,
+            "out_channels": sizes.channels,
+            "text_embed_dim": sizes.text_width,
+            "time_embed_dim": sizes.width // 4,
+            "use_rotary_positional_embeddings": True,
+            "num_layers": depth,
+        }
+
+    chosen = _nearest(
+        [settings(depth) for depth in range(1, 3 * sizes.depth + 1)],
+        lambda s: CogVideoXTransformer3DModel(**s),
+        parameters,
+    )
+    # Its pipeline, too, makes the positions once for all steps.
+    positions = get_3d_rotary_pos_embed(
+        sizes.width // sizes.heads, None, picture, frames, grid_type="slice", max_size=picture
+    )
+
+    def call(model: nn.Module, x: Tensor, t: Tensor, text: TextCondition) -> Tensor:
+        frames_first = x.transpose(1, 2)
+        made = model(frames_first, text.tokens, 1000 * t, image_rotary_emb=positions, return_dict=False)[0]
+        return made.transpose(1, 2)
+
+    return Contestant(
+        COGVIDEOX,
+        CogVideoXTransformer3DModel(**chosen),
+        call,
+        chosen,
+        token_count(config),
+        "the same patches and words as ours; the words join the patches in attention, without a mask",
     )
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from t2v_mini.configs import Config
+from t2v_mini.data.checks import check_video
 from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.diffusion.guidance import guided
@@ -105,8 +106,7 @@ class TextToVideo:
                 f"given must be ({clips}, 3, K, {data.height}, {data.width}) with 0 < K < {data.frames}, "
                 f"got {tuple(given.shape)}"
             )
-        if not given.is_floating_point() or not bool((given.abs() <= 1).all()):
-            raise ValueError("given must be floating point numbers in [-1, 1]")
+        check_video("given", given)
         if self.codec is not None:
             self.codec.check_clip(given)
 

@@ -2,17 +2,27 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
-from benchmarks import attention, contestants, sampling, world
+from benchmarks import attention, codec, contestants, generate, sampling, world
 from benchmarks.contestants import OURS, UNET, WAN, Contestant, Missing, text_condition
 from benchmarks.kernels import attention_rows, fused_wins_from
 from benchmarks.measuring import fair_clock, interleaved
 from benchmarks.sampling import TRAINER, step_rows
 from experiments.results_file import write_json
-from t2v_mini.configs import Config, DataConfig, ModelConfig, TrainConfig, get_config
+from t2v_mini.configs import (
+    CODEC,
+    CodecConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    SampleConfig,
+    TrainConfig,
+    get_config,
+)
 
 # As many parameters as the smallest Unet3D has.
 TINY = Config(
@@ -21,6 +31,15 @@ TINY = Config(
     data=DataConfig(frames=8, height=16, width=16),
     train=TrainConfig(steps=6, batch=2, warmup=2),
 )
+
+TINY_LATENT = Config(
+    "tiny latent",
+    model=ModelConfig(patch=(3, 2, 2), width=32, depth=3, heads=2, stem_width=64, text_width=16, given=True),
+    data=DataConfig(frames=4, height=16, width=16),  # 5 legal frames, and latents of 3 by 4 by 4
+    sample=SampleConfig(steps=2),
+    codec="codec",
+)
+TINY_CODEC = CodecConfig(latent=3, widths=(16, 32), depth=1)
 
 
 def test_works_take_turns_after_a_warm_up():
@@ -218,7 +237,7 @@ def test_attention_is_measured_without_its_peers(capsys, monkeypatch):
     assert printed.count("128 tokens") == 6 and "time ~" not in printed
 
 
-@pytest.mark.parametrize("module", [sampling, world])
+@pytest.mark.parametrize("module", [generate, sampling, world])
 def test_results_are_written_as_printed(module, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(module, "measure", lambda arguments: {"unit": "clips a second", "rows": []})
     path = tmp_path / "results" / "found.json"
@@ -239,8 +258,7 @@ def test_a_training_pass_leaves_frozen_parameters_alone():
 
 
 def test_rows_of_codecs_have_equal_compression_and_about_equal_parameters():
-    from benchmarks import codec
-
+    assert codec.Arguments().widths == CODEC.model.widths
     rows = codec.rows_of(codec.Arguments(frames=5, size=16, batch=1, widths=(16, 32), repeats=1))
     measured = [row for row in rows if "seconds" in row]
     names = list(dict.fromkeys(row["name"] for row in rows))
@@ -254,3 +272,83 @@ def test_rows_of_codecs_have_equal_compression_and_about_equal_parameters():
         assert row["clips_per_second"] == pytest.approx(1 / row["seconds"])
     assert all(row["ratio"] == 1 for row in measured if row["name"] == codec.OURS)
     json.dumps(rows)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rows_of_generation_say_what_was_compared(dtype):
+    rows = generate.rows_of(TINY_LATENT, TINY_CODEC, generate.Arguments(batch=2, dtype=dtype, repeats=1))
+    names = [generate.OURS, "diffusers Wan 2.1", "diffusers CogVideoX"]
+    assert list(dict.fromkeys(row["name"] for row in rows)) == names
+    parts = {"encode": ["codec"], "decode": ["codec"], "training step": ["denoiser"],
+             "generation": ["denoiser", "codec"]}  # fmt: skip
+    measured = {(row["name"], row["pass"]): row for row in rows if "left_out" not in row}
+    for (name, what), row in measured.items():
+        assert list(row["configuration"]) == parts[what]
+        assert (row["batch"], row["threads"], row["compile"]) == (2, torch.get_num_threads(), False)
+        assert row["dtype"] == (dtype if "denoiser" in parts[what] else "float32")
+        assert row["clip"] == [3, 5, 16, 16]
+        assert 0 < row["least"] <= row["seconds"] <= row["most"] and row["peak_bytes"] > 0
+        assert row["clips_per_second"] == pytest.approx(2 / row["seconds"])
+        mine = measured[generate.OURS, what]
+        assert row["ratio"] == mine[fair_clock()] / row[fair_clock()]
+        assert row["ratio"] == 1 or name != generate.OURS
+        # Small codecs come in coarse steps of width.
+        low, high = (0.5, 2) if "codec" in parts[what] else (0.75, 1.25)
+        assert low < row["parameters"] / mine["parameters"] < high
+        whole = sum(measured[name, part]["parameters"] for part in ("encode", "training step"))
+        assert row["parameters"] == whole or what != "generation"
+        if "denoiser" in parts[what]:
+            assert row["tokens"] == 4 and row["note"]
+        assert generate._line(row)
+    for what in parts:
+        assert measured[generate.OURS, what]["ratio"] == 1
+    assert measured[generate.OURS, "training step"]["configuration"]["denoiser"]["given"] is False
+    json.dumps(rows)
+
+
+def test_all_systems_make_clips_of_the_same_latents_in_the_same_steps():
+    config = contestants.on_latents(TINY_LATENT, (3, 4, 4))
+    text, null = text_condition(2, 16), text_condition(2, 16, 2)
+    noise = torch.randn(2, 3, 3, 4, 4)
+    for system in generate.systems(config, TINY_CODEC):
+        if isinstance(system, Missing):
+            continue
+        seen, blocks = [], getattr(system.denoiser.model, "blocks", None)
+        call = system.denoiser.call
+        system.denoiser.call = lambda m, x, t, c, call=call, seen=seen: (
+            seen.append((t[0].item(), c is null)) or call(m, x, t, c)
+        )
+        if blocks is None:  # CogVideoX: words and patches apart
+            blocks = system.denoiser.model.transformer_blocks
+        found = []
+        blocks[0].register_forward_pre_hook(
+            lambda _, args, kwargs, found=found: found.append(
+                (args[0] if args else kwargs["hidden_states"]).shape[1]
+            ),
+            with_kwargs=True,
+        )
+        with torch.no_grad():
+            clips = generate.generate(system, config, text, null, "float32", noise)
+        assert clips.shape == (2, 3, 5, 16, 16) and clips.abs().max() <= 1
+        assert seen == [(1, True), (1, False), (0.75, True), (0.75, False)]
+        assert found == 4 * [system.denoiser.tokens]
+
+
+def test_generation_is_measured_without_its_peers(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "diffusers", None)  # makes its import fail
+    rows = generate.rows_of(TINY_LATENT, TINY_CODEC, generate.Arguments(batch=1, repeats=1))
+    assert [row["name"] for row in rows] == 4 * [generate.OURS] + [name for name, *_ in generate.PEERS]
+    for row in rows[4:]:
+        assert row["left_out"] == "not installed: pip install diffusers" and "ratio" not in row
+    monkeypatch.setattr(generate, "measure", lambda arguments: {"rows": rows})
+    generate.main(generate.Arguments())
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(rows)
+    assert all("not installed" in line for line in printed[4:])
+
+
+def test_the_latent_configuration_is_seen_as_latents_for_clips():
+    config = get_config("latent")
+    seen = contestants.on_latents(config, (9, 8, 8))
+    assert contestants.token_count(seen) == contestants.ours(seen).tokens == 3 * 4 * 4
+    assert seen.model == replace(config.model, given=False)

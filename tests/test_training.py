@@ -174,7 +174,7 @@ def test_foreign_safetensors(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"w": torch.zeros(1)}, str(tmp_path / "a.safetensors"), metadata={"record": json.dumps({})})
-    with pytest.raises(ValueError, match="t2v_mini-1 checkpoint"):
+    with pytest.raises(ValueError, match="t2v_mini-2 checkpoint"):
         read_record(tmp_path / "a.safetensors")
 
 

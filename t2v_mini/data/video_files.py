@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from t2v_mini.data.checks import check_video, kind
 from t2v_mini.data.video_encoders import encode_gif, encode_mp4, encode_webp
 from t2v_mini.files import atomic_path
 
@@ -25,7 +26,6 @@ CONTAINERS = {".avi": "avi", ".m4v": "mp4", ".mkv": "matroska", ".mov": "mov", "
 CONTAINERS[".webm"] = "matroska"
 READABLE = (".gif", ".webp", *CONTAINERS)
 MAX_PIXELS = 100_000_000  # frames x height x width of a clip in memory: 1.2 GB as float32
-OVERSHOOT = 1.5  # samplers overshoot [-1, 1] a little; a tensor beyond this is not a video
 Decoded = tuple[np.ndarray, float]  # frames (F, H, W, 3) of bytes, frames per second
 
 
@@ -42,25 +42,15 @@ def to_uint8(video: Float[Tensor, "..."]) -> UInt8[Tensor, "..."]:
 
     Raises `ValueError` for NaN, infinity, values beyond 1.5, and anything that is not a float tensor.
     """
-    if not isinstance(video, Tensor) or not video.is_floating_point():
-        raise ValueError(f"video must be a float tensor in [-1, 1], got {_kind(video)}")
-    if not torch.isfinite(video).all():
-        raise ValueError("video must be finite, got NaN or infinity")
-    if video.numel() and video.abs().max() > OVERSHOOT:
-        low, high = video.min().item(), video.max().item()
-        raise ValueError(f"video must lie in [-1, 1], got values from {low:.3g} to {high:.3g}")
+    check_video("video", video)
     return ((video.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def from_uint8(video: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
     """From bytes in [0, 255] to float32 in [-1, 1]. Raises `ValueError` for any other type."""
     if not isinstance(video, Tensor) or video.dtype != torch.uint8:
-        raise ValueError(f"video must be a uint8 tensor in [0, 255], got {_kind(video)}")
+        raise ValueError(f"video must be a uint8 tensor in [0, 255], got {kind(video)}")
     return video.float() / 127.5 - 1
-
-
-def _kind(value: object) -> str:
-    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
 
 
 def enlargement(height: int, width: int, at_least: int) -> int:

@@ -27,9 +27,9 @@ def guided(
     Raises `ValueError` for a scale that is negative or not finite, a rescale outside [0, 1], and
     an interval whose ends are not in order.
     """
-    if not 0 <= scale < float("inf"):
+    if not isinstance(scale, int | float) or not 0 <= scale < float("inf"):
         raise ValueError(f"guidance must be a finite number >= 0, got {scale!r}")
-    if not 0 <= rescale <= 1:
+    if not isinstance(rescale, int | float) or not 0 <= rescale <= 1:
         raise ValueError(f"rescale must be in [0, 1], got {rescale!r}")
     low, high = interval
     if not low <= high:

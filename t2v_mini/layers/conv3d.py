@@ -59,8 +59,10 @@ class SpaceTimeConv(nn.Module):
         for a clip that is not (B, C, F, H, W) with the layer's channels, for a memory without
         `causal`, and for a chunk too short to give a frame.
         """
-        if x.ndim != 5 or x.shape[1] != self.conv.in_channels:
-            raise ValueError(f"x must be (B, {self.conv.in_channels}, F, H, W), got {tuple(x.shape)}")
+        if x.ndim != 5 or x.shape[1] != self.conv.in_channels or x.shape[2] == 0:
+            raise ValueError(
+                f"x must be (B, {self.conv.in_channels}, F, H, W) with a frame or more, got {tuple(x.shape)}"
+            )
         if memory is not None and not self.causal:
             raise ValueError("memory must be None where the convolution is not causal")
         size, step = self.kernel[0], self.stride[0]

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from t2v_mini.configs import ClassifierConfig
+from t2v_mini.data.checks import check_video
 from t2v_mini.layers.conv3d import SpaceTimeConv, norm_of
 from t2v_mini.models.vae import halves_time, stage, through
 from t2v_mini.world.vocabulary import EVENTS, MOTIONS, Facts
@@ -26,7 +27,7 @@ class MotionClassifier(nn.Module):
     """Levels of residual blocks; what the last one finds, as a mean and as the strongest answer anywhere.
 
     An object fills a small part of a clip, so that a mean alone would be faint, and how often a thing is
-    found is not in a maximum. Raises `ValueError` for sizes that do not divide.
+    found is not in a maximum. Raises `ValueError` for sizes that do not divide and for what is no clip in [-1, 1].
     """
 
     def __init__(self, config: ClassifierConfig) -> None:
@@ -45,11 +46,13 @@ class MotionClassifier(nn.Module):
     def features(self, x: Float[Tensor, "B C F H W"]) -> Float[Tensor, "B D"]:
         """What the classifier sees in clips in [-1, 1], before it decides."""
         p, channels = self.config.patch, self.config.channels
-        if x.ndim != 5 or x.shape[1] != channels or any(n % self.scale for n in x.shape[3:]):
+        fits = x.ndim == 5 and x.shape[1] == channels and 0 not in x.shape
+        if not fits or any(n % self.scale for n in x.shape[3:]):
             raise ValueError(
                 f"x must be (B, {channels}, F, H, W) with multiples of {self.scale} rows and "
-                f"columns, got {tuple(x.shape)}"
+                f"columns, none of them 0, got {tuple(x.shape)}"
             )
+        check_video("x", x)
         h = self.stem(rearrange(x, "b c f (h p) (w q) -> b (c p q) f h w", p=p, q=p))
         h = F.silu(self.norm(through(self.levels, self.shrink, h, None)))
         return torch.cat([h.mean((2, 3, 4)), h.amax((2, 3, 4))], dim=1)

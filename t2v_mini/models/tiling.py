@@ -19,6 +19,7 @@ def encode_tiled(codec: VideoVAE, x: Float[Tensor, "B C F H W"], tile: int) -> P
 
 def decode_tiled(codec: VideoVAE, z: Float[Tensor, "B Z G I J"], tile: int) -> Float[Tensor, "B C F H W"]:
     """`codec.decode(z)`, made in tiles of `tile` x `tile` latent pixels; errors as there and as `margin`."""
+    codec.check_latent(z)
     return _tiled(codec.decoder, z, tile, margin(codec, tile), 1, codec.scale)
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from t2v_mini.configs import CodecConfig
+from t2v_mini.data.checks import check_finite, check_video
 from t2v_mini.layers.conv3d import (
     Conv3DBlock,
     EfficientVideoBlock,
@@ -131,10 +132,14 @@ class VideoVAE(nn.Module):
         return kept + (frames - kept) // self.ratio, height // self.scale, width // self.scale
 
     def check_clip(self, x: Float[Tensor, "B C F H W"], pad: bool = False) -> tuple[tuple, tuple]:
-        """The size of a clip and the legal one; `ValueError` for other channels and sizes, unless `pad`."""
+        """The size of a clip and the legal one.
+
+        Raises `ValueError` for what is no clip in [-1, 1] with the codec's channels, and for other sizes
+        than legal ones, unless `pad`.
+        """
+        self._check_shape("x", x, self.config.channels)
+        check_video("x", x)
         size, legal = tuple(x.shape[2:]), self.legal(*x.shape[2:])
-        if x.shape[1] != self.config.channels:
-            raise ValueError(f"x must have {self.config.channels} channels, got {x.shape[1]}")
         if size != legal and not pad:
             frames = "1 + a multiple" if self.config.causal else "a multiple"
             raise ValueError(
@@ -143,12 +148,18 @@ class VideoVAE(nn.Module):
             )
         return size, legal
 
+    def check_latent(self, z: Float[Tensor, "B Z G I J"]) -> None:
+        """Raise `ValueError` for what is no latent of finite numbers with the codec's channels."""
+        self._check_shape("z", z, self.config.latent)
+        check_finite("z", z)
+
     def encode(self, x: Float[Tensor, "B C F H W"], pad: bool = False, chunk: int | None = None) -> Posterior:
         """The posterior of a clip in [-1, 1].
 
         `pad` repeats the last frame, row and column up to a legal size; pass the clip's own size to
         `decode` to cut them off again. `chunk` is the number of latent frames made at once, for long
-        clips; the result is the same, and needs a causal codec.
+        clips; the result is the same, and needs a causal codec. Raises `ValueError` as `check_clip` does,
+        and for a chunk that cannot be.
         """
         size, legal = self.check_clip(x, pad)
         if size != legal:
@@ -166,9 +177,11 @@ class VideoVAE(nn.Module):
         size: tuple[int, int, int] | None = None,
         chunk: int | None = None,
     ) -> Float[Tensor, "B C F H W"]:
-        """The clip of a latent, about in [-1, 1]; cut to `size` if given. `chunk` as in `encode`."""
-        if z.shape[1] != self.config.latent:
-            raise ValueError(f"z must have {self.config.latent} channels, got {z.shape[1]}")
+        """The clip of a latent, about in [-1, 1]; cut to `size` if given. `chunk` as in `encode`.
+
+        Raises `ValueError` as `check_latent` does, and for a size that the latent does not hold.
+        """
+        self.check_latent(z)
         if chunk is None:
             x = self.decoder(z)
         else:
@@ -179,6 +192,12 @@ class VideoVAE(nn.Module):
         if any(n > have for n, have in zip(size, x.shape[2:], strict=True)):
             raise ValueError(f"size must not exceed what the latent holds, {tuple(x.shape[2:])}, got {size}")
         return x[:, :, : size[0], : size[1], : size[2]]
+
+    def _check_shape(self, name: str, x: Tensor, channels: int) -> None:
+        if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:
+            raise ValueError(
+                f"{name} must be (B, {channels}, F, H, W), none of them 0, got {tuple(x.shape)}"
+            )
 
     def _check_chunk(self, chunk: int) -> None:
         if not self.config.causal:

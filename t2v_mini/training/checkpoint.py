@@ -11,7 +11,8 @@ from torch import Tensor
 
 from t2v_mini.files import atomic_path
 
-FORMAT = "t2v_mini-1"
+FORMAT = "t2v_mini-2"
+OLDER = "t2v_mini-1"  # without a hash of the record
 
 
 def training_state(folder: str | Path, name: str) -> Path:
@@ -32,8 +33,8 @@ def content_hash(tensors: dict[str, Tensor]) -> str:
 def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], record: dict) -> str:
     """Write tensors and record, atomically; returns the content hash that is stored with them."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    digest = content_hash(tensors)
-    metadata = {"format": FORMAT, "hash": digest, "record": json.dumps(record)}
+    digest, text = content_hash(tensors), json.dumps(record)
+    metadata = {"format": FORMAT, "hash": digest, "record": text, "record_hash": _text_hash(text)}
     with atomic_path(path) as temporary:
         save_file(tensors, str(temporary), metadata=metadata)
     return digest
@@ -71,8 +72,18 @@ def _open(path, read):
 
 def _record(file, path) -> dict:
     metadata = file.metadata() or {}
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in (FORMAT, OLDER):
         raise ValueError(
             f"path must hold a {FORMAT} checkpoint, got {path} with format {metadata.get('format')!r}"
         )
+    due = {"hash", "record"} | ({"record_hash"} if metadata["format"] == FORMAT else set())
+    whole = due <= metadata.keys()
+    if not whole or metadata.get("record_hash", "") not in ("", _text_hash(metadata["record"])):
+        raise ValueError(
+            f"path must hold an undamaged checkpoint, but the record of {path} does not fit its hash"
+        )
     return {**json.loads(metadata["record"]), "hash": metadata["hash"]}
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from t2v_mini.data.video_encoders import encode_webp
-from t2v_mini.data.video_files import OVERSHOOT, frames_uint8
+from t2v_mini.data.checks import check_video
+from t2v_mini.data.video_files import frames_uint8
 from t2v_mini.viz.style import INK, new_figure
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def check_clips(videos: Tensor, **lists: Sequence | None) -> None:
     if not isinstance(videos, Tensor) or videos.ndim != 5 or 0 in videos.shape:
         got = tuple(videos.shape) if isinstance(videos, Tensor) else type(videos).__name__
         raise ValueError(f"videos must have the shape (B, C, F, H, W) with at least one clip, got {got}")
-    if videos.abs().max() > OVERSHOOT:
-        low, high = videos.min().item(), videos.max().item()
-        raise ValueError(f"videos must lie in [-1, 1], got values from {low:.3g} to {high:.3g}")
+    check_video("videos", videos)
     for name, entries in lists.items():
         if isinstance(entries, str) or (entries is not None and len(entries) != len(videos)):
             raise ValueError(f"{name} must hold {len(videos)} entries, one a clip, got {entries!r:.80}")
