@@ -83,12 +83,8 @@ def systems(config: Config, codec: CodecConfig) -> Iterator[System | Missing]:
         if isinstance(made, Missing):
             yield Missing(name, made.reason)
             continue
-        nearest = codecs.nearest(partial(_of_width, peer_codec, codec), mine.codec.parameters)
+        nearest = codecs.nearest(lambda width, make=peer_codec: make(width, codec), mine.codec.parameters)
         yield System(name, made, nearest)
-
-
-def _of_width(make: Callable, codec: CodecConfig, width: int) -> codecs.Contestant:
-    return make(width, codec)
 
 
 def generate(
@@ -128,9 +124,9 @@ def rows_of(config: Config, codec: CodecConfig, arguments: Arguments) -> list[di
     `peak_bytes` leaves out the weights; of a training step it holds gradients and AdamW's moments.
     """
     torch.manual_seed(0)
-    batch, data, sizes = arguments.batch, config.data, VideoVAE(codec)
-    size = sizes.legal(data.frames, data.height, data.width)
-    config = on_latents(config, sizes.latent_size(*size))
+    batch, data, vae = arguments.batch, config.data, VideoVAE(codec)
+    size = vae.legal(data.frames, data.height, data.width)
+    config = on_latents(config, vae.latent_size(*size))
     x = codecs.random_clips(batch, codec.channels, *size)
     # The null prompt has two tokens, its start and its end.
     texts = tuple(text_condition(batch, config.model.text_width, n) for n in (arguments.words, 2))
