@@ -138,7 +138,9 @@ def test_a_generator_does_not_go_on_from_what_is_no_beginning(pipeline: TextToVi
     refused(lambda: pipeline([PROMPT, PROMPT], steps=1, given=given), "given ")
 
 
-WORDS = st.sampled_from(["a", "red", "cricle", "moves", "left", "purple", "", "7", "and", "🙂", "Small", "above"])
+WORDS = st.sampled_from(
+    ["a", "red", "cricle", "moves", "left", "purple", "", "7", "and", "🙂", "Small", "above"]
+)
 SETTINGS = {
     "prompts": st.lists(st.lists(WORDS, min_size=1, max_size=6).map(" ".join), max_size=2),
     "steps": st.sampled_from([0, -1, 1.5, "8"]),

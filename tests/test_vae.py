@@ -175,9 +175,13 @@ def test_every_weight_learns(name):
 
 def test_bad_input():
     codec = codec_of(TINY)
-    with pytest.raises(ValueError, match=r"x must be \(B, 3, F, H, W\), none of them 0, got \(1, 4, 9, 16, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"x must be \(B, 3, F, H, W\), none of them 0, got \(1, 4, 9, 16, 16\)"
+    ):
         codec.encode(torch.zeros(1, 4, 9, 16, 16, dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"z must be \(B, 3, F, H, W\), none of them 0, got \(1, 4, 5, 4, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"z must be \(B, 3, F, H, W\), none of them 0, got \(1, 4, 5, 4, 4\)"
+    ):
         codec.decode(torch.zeros(1, 4, 5, 4, 4, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"size must not exceed what the latent holds, \(3, 8, 8\), got"):
         codec.decode(torch.zeros(1, 3, 2, 2, 2, dtype=torch.float64), (4, 8, 8))

@@ -1,16 +1,24 @@
 """Multi-head attention: written out, and on PyTorch's fused kernel."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from t2v_mini.layers.embeddings import rotate
 
 # On a CPU the fused kernel is slow in bf16: with a few dozen keys, forward and backward took six times as
 # long as written out. In float32 it wins from about 128 keys on (benchmarks/results/sampling.json).
 FUSED_FROM_KEYS = 256
+
+
+def quick_attention(device: torch.device) -> AbstractContextManager:
+    """A context in which PyTorch's own attention is written out on a CPU, for the reason above."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def naive_attention(

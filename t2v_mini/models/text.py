@@ -4,6 +4,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from t2v_mini.data.tokenizer import PAD, VOCABULARY_SIZE
+from t2v_mini.layers.attention import quick_attention
 from t2v_mini.layers.conditioning import TextCondition, masked_mean
 
 
@@ -46,7 +47,8 @@ class TextEncoder(nn.Module):
     def forward(self, ids: Int[Tensor, "B L"]) -> TextCondition:
         """Encode token ids; `ValueError` for rows longer than the context."""
         check_length(ids, self.context)
-        pooled, tokens = self.tower(ids)
+        with quick_attention(ids.device):
+            pooled, tokens = self.tower(ids)
         return TextCondition(tokens, ids != PAD, pooled)
 
 

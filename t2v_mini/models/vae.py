@@ -195,9 +195,7 @@ class VideoVAE(nn.Module):
 
     def _check_shape(self, name: str, x: Tensor, channels: int) -> None:
         if x.ndim != 5 or x.shape[1] != channels or 0 in x.shape:
-            raise ValueError(
-                f"{name} must be (B, {channels}, F, H, W), none of them 0, got {tuple(x.shape)}"
-            )
+            raise ValueError(f"{name} must be (B, {channels}, F, H, W), none of them 0, got {tuple(x.shape)}")
 
     def _check_chunk(self, chunk: int) -> None:
         if not self.config.causal:

@@ -104,11 +104,13 @@ class LatentTrainer(Trainer):
         return super().record() | {"codec": self.cache.fingerprint["codec"]}
 
     def batches(self, stop: int) -> Iterator[Batch]:
-        train = self.config.train
+        """Batches of one level each, in turns, as from clips: the captions of one level are of like length."""
+        train, turns = self.config.train, len(self.cache.fingerprint["data"])
         for step in range(self.step, stop):
             # Other numbers than those of `random`, which draws the noise.
             rng = torch.Generator().manual_seed((train.seed + 1) * 1_000_000_007 + step)
-            index = torch.randint(len(self.cache), (train.batch,), generator=rng)
+            index = torch.randint(len(self.cache) // turns, (train.batch,), generator=rng)
+            index = index * turns + step % turns
             yield Batch(*self.cache.batch(index, rng), claims=[])
 
     def clips(self, batch: Batch) -> Float[Tensor, "B Z G I J"]:

@@ -1,16 +1,15 @@
 """Training of the generator, and of the encoder of clips and captions."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from t2v_mini.configs import Config, ContrastiveConfig
 from t2v_mini.data.moving_shapes import Batch, contrastive_batch, training_batches
 from t2v_mini.diffusion.flow import RectifiedFlow
+from t2v_mini.layers.attention import quick_attention
 from t2v_mini.layers.conditioning import drop_condition, give_beginnings
 from t2v_mini.losses.contrastive import ContrastiveLoss
 from t2v_mini.models.generator import Generator
@@ -91,8 +90,6 @@ class ContrastiveTrainer(TrainingLoop):
     def loss(self, batch: Batch) -> Tensor:
         positives = entailment(batch.claims, [parse(text) for text in batch.captions])
         encoder = self.model["encoder"]
-        # On a CPU, PyTorch's fused attention is slow in bf16 (see layers.attention).
-        plain = sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
-        with autocast(self.device, self.config.train.bf16), plain:
+        with autocast(self.device, self.config.train.bf16), quick_attention(self.device):
             clips, texts = encoder.encode_video(self.clips(batch)), encoder.encode_text(batch.captions)
         return self.model["loss"](clips.float(), texts.float(), positives=positives.to(self.device))

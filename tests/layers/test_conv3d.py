@@ -268,7 +268,9 @@ def test_a_new_block_is_the_identity(norm):
 
 def test_bad_input():
     layer = SpaceTimeConv(8, 4, 3, causal=True)
-    with pytest.raises(ValueError, match=r"x must be \(B, 8, F, H, W\) with a frame or more, got \(2, 3, 4, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"x must be \(B, 8, F, H, W\) with a frame or more, got \(2, 3, 4, 8, 8\)"
+    ):
         layer(clip(channels=3, frames=4))
     with pytest.raises(ValueError, match="kernel must be odd along each axis, got .2, 3, 3."):
         SpaceTimeConv(8, 4, (2, 3, 3))
