@@ -1,4 +1,4 @@
-"""Generated bad input to codec, classifier, latents and generator: a clear error each, and nothing written."""
+"""Generated bad input to codec, classifier, latents, generator: a clear error each, nothing written."""
 
 import json
 from collections.abc import Callable

@@ -27,7 +27,8 @@ class MotionClassifier(nn.Module):
     """Levels of residual blocks; what the last one finds, as a mean and as the strongest answer anywhere.
 
     An object fills a small part of a clip, so that a mean alone would be faint, and how often a thing is
-    found is not in a maximum. Raises `ValueError` for sizes that do not divide and for what is no clip in [-1, 1].
+    found is not in a maximum. Raises `ValueError` for sizes that do not divide, and for what is no clip in
+    [-1, 1].
     """
 
     def __init__(self, config: ClassifierConfig) -> None:

@@ -104,7 +104,7 @@ class LatentTrainer(Trainer):
         return super().record() | {"codec": self.cache.fingerprint["codec"]}
 
     def batches(self, stop: int) -> Iterator[Batch]:
-        """Batches of one level each, in turns, as from clips: the captions of one level are of like length."""
+        """Batches of one level each, in turns, as from clips: captions of one level are of like length."""
         train, turns = self.config.train, len(self.cache.fingerprint["data"])
         for step in range(self.step, stop):
             # Other numbers than those of `random`, which draws the noise.

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from t2v_mini.data.video_encoders import encode_webp
 from t2v_mini.data.checks import check_video
+from t2v_mini.data.video_encoders import encode_webp
 from t2v_mini.data.video_files import frames_uint8
 from t2v_mini.viz.style import INK, new_figure
 
