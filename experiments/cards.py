@@ -56,7 +56,7 @@ def origin_rows(record: dict, digest: str) -> list[str]:
     before, start = [], record.get("start")
     while start:
         row = (
-            f"| start | the denoiser of the weights `{start['hash'][:12]}`: {start['step']} steps of "
+            f"| start | the weights `{start['hash'][:12]}`: {start['step']} steps of "
             f"{start['batch']} clips, {start['seconds'] / 60:.0f} minutes |"
         )
         before, start = [row, *before], start.get("start")

@@ -1,6 +1,7 @@
 """Train, measure and ship the video codec of Moving Shapes: `python -m experiments.train_codec`.
 
-A run that was stopped goes on where it was when started again.
+A run that was stopped goes on where it was when started again. `--start codec` goes on from shipped weights,
+with new clips, half the rates, and more weight for the clips of a batch that come out worst.
 """
 
 import math
@@ -14,14 +15,17 @@ from tqdm import tqdm
 
 from experiments.cards import origin_rows
 from experiments.results_file import conditions, write_results
-from t2v_mini.configs import CODEC, DataConfig
-from t2v_mini.data.moving_shapes import training_clips
+from t2v_mini.configs import CODEC, DataConfig, VideoVAEConfig
+from t2v_mini.data.moving_shapes import Batch, training_clips
 from t2v_mini.data.video_files import from_uint8
 from t2v_mini.files import atomic_path
+from t2v_mini.losses.reconstruction import gradient_difference
 from t2v_mini.models.vae import VideoVAE
 from t2v_mini.reconstruction import evaluate_codec
+from t2v_mini.training.ema import EMA
+from t2v_mini.training.precision import autocast
 from t2v_mini.training.shipped import PRETRAINED
-from t2v_mini.training.video_vae import VideoVAETrainer, codec_of, measure_latents, save_codec
+from t2v_mini.training.video_vae import VideoVAETrainer, codec_of, load_codec, measure_latents, save_codec
 
 CARD_CLIPS, WATCH_CLIPS, STATISTICS_CLIPS = 1024, 64, 1024
 
@@ -34,8 +38,46 @@ class Arguments:
     """Where the training state is kept."""
     steps: int = CODEC.train.steps
     """Training steps."""
+    start: str = ""
+    """Weights to go on from, by name or path; empty to start from scratch."""
     watch_every: int = 500
     """Steps between two looks at reconstructions during training; 0 for none."""
+
+
+class Refinement(VideoVAETrainer):
+    """Goes on from finished weights; a clip counts as many times as its squared error is that of its batch.
+
+    Where one thing covers another, a codec is worst, and such clips are few. (Weights that grow with the
+    error, as in the focal loss, Lin et al. 2017.)
+    """
+
+    def __init__(self, start: str, config: VideoVAEConfig, folder: Path) -> None:
+        codec, record = load_codec(start)
+        train = config.train
+        half = {name: getattr(train, name) / 2 for name in ("learning_rate", "matrix_learning_rate")}
+        super().__init__(
+            replace(config, train=replace(train, start=record["hash"], seed=train.seed + 1, **half)), folder
+        )
+        self.model.load_state_dict(codec.state_dict())
+        self.ema = EMA(self.model, train.ema)
+        self.origin = {name: record[name] for name in ("hash", "step", "seconds")}
+        self.origin["batch"] = record["config"]["train"]["batch"]
+
+    def record(self) -> dict:
+        """As for any codec, and what it started from."""
+        return super().record() | {"start": self.origin}
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        weights = self.config.loss
+        x = self.clips(batch)
+        with autocast(self.device, self.config.train.bf16):
+            made, posterior = self.model(x, self.random())
+        squared = (made.float() - x).square().mean((1, 2, 3, 4))
+        share = (squared / squared.mean()).detach()[:, None, None, None, None]
+        made, x = share * made.float(), share * x  # the terms below grow in proportion, but for the squares
+        loss = (made - x).abs().mean() + weights.squared * (share.flatten() * squared).mean()
+        loss = loss + weights.difference * gradient_difference(made, x)
+        return loss + weights.kl * posterior.kl().sum() / posterior.mean.numel()
 
 
 class Watcher:
@@ -120,7 +162,11 @@ def card(record: dict, digest: str) -> str:
 def main(arguments: Arguments) -> None:
     """Train to the end, then measure and ship."""
     config = replace(CODEC, train=replace(CODEC.train, steps=arguments.steps))
-    trainer, watcher = VideoVAETrainer(config, arguments.folder), Watcher()
+    if arguments.start:
+        trainer = Refinement(arguments.start, config, arguments.folder)
+    else:
+        trainer = VideoVAETrainer(config, arguments.folder)
+    config, watcher = trainer.config, Watcher()
     if trainer.checkpoint.exists():
         trainer.resume()
     trainer.train(observe_every=arguments.watch_every, observe=watcher)
