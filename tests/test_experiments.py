@@ -204,7 +204,8 @@ def test_a_card_tells_of_latents_and_lower_levels():
     assert "| unseen, level 1 | 45.6% | none | none | none | none |" in lines
     (data,) = (line for line in lines if line.startswith("| data |"))
     assert "level 1, 16 frames of 32 x 32; level 2, 16" in data and "level 3, 16" in data
-    assert data.endswith("seen combinations, 96,000 clips, as latents of the codec `0123456789ab` |")
+    clips = f"{config.train.latents:,} clips"
+    assert data.endswith(f"seen combinations, {clips}, as latents of the codec `0123456789ab` |")
 
 
 def test_a_card_names_the_weights_that_a_run_started_from():
@@ -213,6 +214,5 @@ def test_a_card_names_the_weights_that_a_run_started_from():
     last = before | {"step": 30, "start": before}
     plain, started = (origin_rows(record | {"start": start}, "abc") for start in (None, last))
     assert [row for row in started if row not in plain] == [
-        f"| start | the denoiser of the weights `0123456789ab`: {steps} steps of 8 clips, 2 minutes |"
-        for steps in (70, 30)
+        f"| start | the weights `0123456789ab`: {steps} steps of 8 clips, 2 minutes |" for steps in (70, 30)
     ]
