@@ -22,7 +22,7 @@ from benchmarks import codec as codecs
 from benchmarks import contestants
 from benchmarks.contestants import Missing, on_latents, text_condition
 from benchmarks.measuring import PeakMemory, fair_clock, interleaved
-from benchmarks.sampling import _precision, _training
+from benchmarks.sampling import precision, training_work
 from experiments.results_file import conditions, write_json
 from t2v_mini.configs import CODEC, CONFIGS, CodecConfig, Config
 from t2v_mini.diffusion.flow import RectifiedFlow
@@ -94,7 +94,7 @@ def generate(
     settings = config.sample
     process = RectifiedFlow(mean=config.train.time_mean, prediction=config.train.prediction)
     denoise = partial(system.denoiser.call, system.denoiser.model)
-    with _precision(dtype):
+    with precision(dtype):
         predict = guided(denoise, text, null, settings.guidance)
         z = sample_euler(process, predict, noise, shifted_times(settings.steps, settings.shift))
     return system.codec.decode(z).clamp(-1, 1)
@@ -111,7 +111,7 @@ def passes_of(
     return {
         "encode": Pass({"codec": codec}, "float32", codecs.without_gradients(codec.encode, x)),
         "decode": Pass({"codec": codec}, "float32", codecs.without_gradients(codec.decode, z)),
-        "training step": Pass({"denoiser": denoiser}, dtype, _training(denoiser, inputs, dtype)),
+        "training step": Pass({"denoiser": denoiser}, dtype, training_work(denoiser, inputs, dtype)),
         "generation": Pass(
             {"denoiser": denoiser, "codec": codec}, dtype, codecs.without_gradients(make, inputs[0])
         ),

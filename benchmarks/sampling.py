@@ -78,7 +78,7 @@ def step_rows(
     clips = training_batch(data, 0, batch)
     shared = {"batch": batch, "dtype": dtype, "threads": torch.get_num_threads(), "compile": compiled}
     rows = []
-    for group, make in (("training step", _training), ("sampling step", _sampling)):
+    for group, make in (("training step", training_work), ("sampling step", _sampling)):
         works = {contestant.name: make(contestant, inputs, dtype) for contestant in present}
         if group == "training step":
             works[TRAINER] = lambda: trainer.train_step(clips)
@@ -142,7 +142,7 @@ def _trainer_row(trainer: Trainer, mine: Contestant, found: dict[str, dict]) -> 
     } | found[TRAINER]
 
 
-def _training(
+def training_work(
     contestant: Contestant, inputs: tuple[Tensor, Tensor, TextCondition], dtype: str
 ) -> Callable[[], None]:
     """Forward, mean squared error, backward, AdamW."""
@@ -153,7 +153,7 @@ def _training(
 
     def step() -> None:
         for (x, t, text), wanted in zip(parts, targets, strict=True):
-            with _precision(dtype):
+            with precision(dtype):
                 predicted = contestant.call(contestant.model, x, t, text)
             loss = F.mse_loss(predicted.float(), wanted) * len(x) / clips
             loss.backward()
@@ -170,14 +170,14 @@ def _sampling(
     parts = _parts(contestant, inputs)
 
     def step() -> None:
-        with torch.no_grad(), _precision(dtype):
+        with torch.no_grad(), precision(dtype):
             for x, t, text in parts:
                 contestant.call(contestant.model, x, t, text)
 
     return step
 
 
-def _precision(dtype: str) -> torch.autocast | nullcontext:
+def precision(dtype: str) -> torch.autocast | nullcontext:
     return torch.autocast("cpu", torch.bfloat16) if dtype == "bfloat16" else nullcontext()
 
 
