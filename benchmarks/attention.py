@@ -4,7 +4,6 @@ Joint, factorised and axial, written out and fused, with fitted exponents; and r
 blocks of diffusers and video-diffusion-pytorch on the same tensors.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.measuring import PeakMemory, fair_clock, interleaved
-from experiments.results_file import conditions, write_json
+from benchmarks.measuring import PeakMemory, fair_clock, handed_over, interleaved
+from experiments.results_file import conditions
 from t2v_mini.layers.spacetime import KINDS, SpaceTimeAttention
 
 GRIDS = ((2, 8, 8), (4, 8, 8), (8, 8, 8), (8, 16, 16), (16, 16, 16), (16, 32, 32))
@@ -211,10 +210,7 @@ def main(arguments: Arguments) -> None:
         "peers": peer_rows(arguments),
         "conditions": conditions(),
     }
-    if arguments.out is not None:
-        write_json(arguments.out, result)
-    if arguments.json:
-        print(json.dumps(result))
+    if handed_over(result, arguments.out, arguments.json):
         return
     for row in rows:
         found = row.get("left_out") or f"{1000 * row['seconds']:9.1f} ms {row['peak_bytes'] / 2**20:9.1f} MiB"

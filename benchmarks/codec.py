@@ -4,7 +4,6 @@ Ours, with dense and with efficient blocks, against the causal codecs of CogVide
 Each peer has the same compression, and the width that brings its parameters nearest to ours.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,8 @@ import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.measuring import PeakMemory, fair_clock, interleaved
-from experiments.results_file import conditions, write_json
+from benchmarks.measuring import PeakMemory, fair_clock, handed_over, interleaved
+from experiments.results_file import conditions
 from t2v_mini.configs import CODEC, CodecConfig
 from t2v_mini.models.vae import VideoVAE
 
@@ -217,10 +216,7 @@ def main(arguments: Arguments) -> None:
     settings = {"clip": [3, arguments.frames, arguments.size, arguments.size], "batch": arguments.batch,
                 "dtype": "float32", "compile": False}  # fmt: skip
     result = {"settings": settings, "rows": rows_of(arguments), "conditions": conditions()}
-    if arguments.out is not None:
-        write_json(arguments.out, result)
-    if arguments.json:
-        print(json.dumps(result))
+    if handed_over(result, arguments.out, arguments.json):
         return
     for row in result["rows"]:
         if "left_out" in row:

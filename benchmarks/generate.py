@@ -6,7 +6,6 @@ a denoiser and widths of a codec in steps of 8 come. Weights are random, and enc
 text encoders are not measured. No denoiser gets channels for given frames.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,9 +20,9 @@ from tqdm import tqdm
 from benchmarks import codec as codecs
 from benchmarks import contestants
 from benchmarks.contestants import Missing, on_latents, text_condition
-from benchmarks.measuring import PeakMemory, fair_clock, interleaved
+from benchmarks.measuring import PeakMemory, fair_clock, handed_over, interleaved
 from benchmarks.sampling import precision, training_work
-from experiments.results_file import conditions, write_json
+from experiments.results_file import conditions
 from t2v_mini.configs import CODEC, CONFIGS, CodecConfig, Config
 from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.diffusion.guidance import guided
@@ -187,10 +186,7 @@ def measure(arguments: Arguments) -> dict:
 def main(arguments: Arguments) -> None:
     """Measure, print and write."""
     result = measure(arguments)
-    if arguments.out is not None:
-        write_json(arguments.out, result)
-    if arguments.json:
-        print(json.dumps(result))
+    if handed_over(result, arguments.out, arguments.json):
         return
     for row in result["rows"]:
         print(_line(row))

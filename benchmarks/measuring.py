@@ -1,13 +1,17 @@
 """Fair timing of several pieces of work in one run."""
 
+import json
 import statistics
 import time
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from experiments.results_file import write_json
 
 
 def interleaved(works: dict[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, dict]:
@@ -41,6 +45,15 @@ def interleaved(works: dict[str, Callable[[], object]], repeats: int, warm_up: i
 def fair_clock() -> str:
     """The time that ratios are made of: on one thread, the one that a busy core does not lengthen."""
     return "cpu_seconds" if torch.get_num_threads() == 1 else "seconds"
+
+
+def handed_over(result: dict, out: Path | None, as_json: bool) -> bool:
+    """Write a result to the file `out`, if any, and print it `as_json` if asked; whether it was printed."""
+    if out is not None:
+        write_json(out, result)
+    if as_json:
+        print(json.dumps(result))
+    return as_json
 
 
 class PeakMemory(TorchDispatchMode):

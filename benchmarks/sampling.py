@@ -6,7 +6,6 @@ All are measured in one process, in turn, on the same clips, threads and dtype; 
 """
 
 import dataclasses
-import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from torch import Tensor
 
 from benchmarks.contestants import OURS, WORDS, Contestant, Missing, ours, text_condition, unet, wan
 from benchmarks.kernels import attention_rows, fused_wins_from
-from benchmarks.measuring import fair_clock, interleaved
-from experiments.results_file import conditions, write_json
+from benchmarks.measuring import fair_clock, handed_over, interleaved
+from experiments.results_file import conditions
 from t2v_mini.configs import Config, get_config
 from t2v_mini.data.moving_shapes import training_batch
 from t2v_mini.layers.conditioning import TextCondition
@@ -244,10 +243,7 @@ def _line(row: dict) -> str:
 def main(arguments: Arguments) -> None:
     """Print the rows, and the configurations that were compared."""
     result = measure(arguments)
-    if arguments.out is not None:
-        write_json(arguments.out, result)
-    if arguments.json:
-        print(json.dumps(result))
+    if handed_over(result, arguments.out, arguments.json):
         return
     described = {}
     for row in result["rows"]:

@@ -1,6 +1,5 @@
 """Clips a second of the world's renderer, by level, and of its judge: `python -m benchmarks.world --json`."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ from pathlib import Path
 import torch
 import tyro
 
-from experiments.results_file import conditions, write_json
+from benchmarks.measuring import handed_over
+from experiments.results_file import conditions
 from t2v_mini.world import LEVELS, judge_claims, render, sample_scenes
 
 
@@ -65,10 +65,7 @@ def measure(arguments: Arguments) -> dict:
 def main(arguments: Arguments) -> None:
     """Print the rows."""
     result = measure(arguments)
-    if arguments.out is not None:
-        write_json(arguments.out, result)
-    if arguments.json:
-        print(json.dumps(result))
+    if handed_over(result, arguments.out, arguments.json):
         return
     for row in result["rows"]:
         print(
