@@ -47,6 +47,12 @@ def canvases(config: dict) -> str:
     )
 
 
+def origin(record: dict) -> dict:
+    """What the record of a run says of the weights that it started from, given theirs."""
+    kept = {name: record[name] for name in ("hash", "step", "seconds", "start") if name in record}
+    return kept | {"batch": record["config"]["train"]["batch"]}
+
+
 def origin_rows(record: dict, digest: str) -> list[str]:
     """Data, training, device, versions, commit and hash, as rows of a table with two columns.
 

@@ -6,6 +6,7 @@ with new clips, half the rates, and more weight for the clips of a batch that co
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,17 +14,15 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from experiments.cards import origin_rows
+from experiments.cards import origin, origin_rows
 from experiments.results_file import conditions, write_results
 from t2v_mini.configs import CODEC, DataConfig, VideoVAEConfig
-from t2v_mini.data.moving_shapes import Batch, training_clips
+from t2v_mini.data.moving_shapes import Batch, training_batches, training_clips
 from t2v_mini.data.video_files import from_uint8
 from t2v_mini.files import atomic_path
-from t2v_mini.losses.reconstruction import gradient_difference
 from t2v_mini.models.vae import VideoVAE
 from t2v_mini.reconstruction import evaluate_codec
 from t2v_mini.training.ema import EMA
-from t2v_mini.training.precision import autocast
 from t2v_mini.training.shipped import PRETRAINED
 from t2v_mini.training.video_vae import VideoVAETrainer, codec_of, load_codec, measure_latents, save_codec
 
@@ -53,31 +52,28 @@ class Refinement(VideoVAETrainer):
 
     def __init__(self, start: str, config: VideoVAEConfig, folder: Path) -> None:
         codec, record = load_codec(start)
-        train = config.train
+        self.origin, train = origin(record), config.train
         half = {name: getattr(train, name) / 2 for name in ("learning_rate", "matrix_learning_rate")}
+        seed = record["config"]["train"]["seed"] + 1
         super().__init__(
-            replace(config, train=replace(train, start=record["hash"], seed=train.seed + 1, **half)), folder
+            replace(config, train=replace(train, start=record["hash"], seed=seed, **half)), folder
         )
         self.model.load_state_dict(codec.state_dict())
         self.ema = EMA(self.model, train.ema)
-        self.origin = {name: record[name] for name in ("hash", "step", "seconds")}
-        self.origin["batch"] = record["config"]["train"]["batch"]
 
     def record(self) -> dict:
         """As for any codec, and what it started from."""
         return super().record() | {"start": self.origin}
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        weights = self.config.loss
-        x = self.clips(batch)
-        with autocast(self.device, self.config.train.bf16):
-            made, posterior = self.model(x, self.random())
-        squared = (made.float() - x).square().mean((1, 2, 3, 4))
-        share = (squared / squared.mean()).detach()[:, None, None, None, None]
-        made, x = share * made.float(), share * x  # the terms below grow in proportion, but for the squares
-        loss = (made - x).abs().mean() + weights.squared * (share.flatten() * squared).mean()
-        loss = loss + weights.difference * gradient_difference(made, x)
-        return loss + weights.kl * posterior.kl().sum() / posterior.mean.numel()
+    def batches(self, stop: int) -> Iterator[Batch]:
+        """Level 1, with one object, every fifth step; the others take turns, a batch each."""
+        first, *others = self.config.data
+        turns, train = [*others, *others, first] if others else [first], self.config.train
+        return training_batches(turns, self.step, stop, train.batch, train.seed)
+
+    def shares(self, squared: torch.Tensor) -> torch.Tensor:
+        """The squared error of each clip over that of the batch."""
+        return squared / squared.mean()
 
 
 class Watcher:

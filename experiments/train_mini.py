@@ -11,7 +11,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from experiments.cards import accuracy_table, measured, origin_rows
+from experiments.cards import accuracy_table, measured, origin, origin_rows
 from experiments.results_file import conditions, write_results
 from experiments.starts import start_from
 from t2v_mini.configs import Config, get_config
@@ -72,14 +72,6 @@ def choose_guidance(pipeline: TextToVideo) -> tuple[float, list[dict]]:
     return max(allowed, key=lambda row: row["caption_accuracy"])["guidance"], sweep
 
 
-def origin(weights: str) -> dict:
-    """What a record says of the weights that a run started from."""
-    record = read_record(weights_path(weights))
-    batch = record["config"]["train"]["batch"]
-    found = {"hash": record["hash"], "step": record["step"], "batch": batch, "seconds": record["seconds"]}
-    return found | ({"start": record["start"]} if "start" in record else {})
-
-
 def earlier(result: str, start: str) -> dict:
     """Under "before", the results of the run that made the weights with the hash `start`, if any."""
     path = RESULTS / f"{result}.json"
@@ -102,7 +94,7 @@ def ship(trainer: Trainer, curve: list[dict], start: str = "") -> Path:
         evaluation["levels"] = [evaluate(pipeline, "unseen", CARD_CLIPS, level=level) for level in lower]
     pipeline.record |= {"evaluation": evaluation, "conditions": conditions()}
     if start:
-        pipeline.record["start"] = origin(start)
+        pipeline.record["start"] = origin(read_record(weights_path(start)))
     path = PRETRAINED / f"{name}.safetensors"
     digest = pipeline.save(path)
     with atomic_path(path.with_suffix(".md")) as temporary:

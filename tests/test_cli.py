@@ -15,7 +15,7 @@ from t2v_mini.pipeline import TextToVideo, evaluate
 from t2v_mini.training.checkpoint import read_record, save_checkpoint
 from t2v_mini.training.shipped import shipped_weights
 from t2v_mini.training.trainer import Trainer
-from t2v_mini.training.video_vae import load_codec
+from t2v_mini.training.video_vae import latents_hash, load_codec
 from t2v_mini.world import CaptionError, parse, render, scene_for
 
 TINY = Config(
@@ -140,7 +140,7 @@ def test_a_configuration_with_a_codec_trains_on_latents(capsys, tmp_path, monkey
     assert code == 0, err
     assert len(LatentCache(tmp_path / "latents")) == 6
     weights, clip = tmp_path / "tiny.safetensors", tmp_path / "a.gif"
-    assert read_record(weights)["codec"] == load_codec("codec")[1]["hash"]
+    assert read_record(weights)["codec"] == latents_hash(load_codec("codec")[0])
     code, _, err = run(capsys, "generate", "a red circle", "--weights", weights, "--steps", 2, "--out", clip)
     assert code == 0 and clip.exists(), err
 

@@ -39,9 +39,8 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(config, tmp_path_factory):
-    codec, record = load_codec(config.codec)
-    folder = tmp_path_factory.mktemp("cache")
-    cache = cache_latents(folder, codec, record["hash"], (config.data,), 64, progress=False)
+    codec, _ = load_codec(config.codec)
+    cache = cache_latents(tmp_path_factory.mktemp("cache"), codec, (config.data,), 64, progress=False)
     trainer = LatentTrainer(config, cache)
     trainer.train(progress=False)
     return trainer
@@ -81,7 +80,7 @@ def test_weights_find_their_codec_again_and_no_other(pipeline, trained, config, 
     store_codec(other, seed=1)
     changed = TextToVideo(pipeline.model, replace(config, codec=str(other)), pipeline.record, pipeline.codec)
     changed.save(path)
-    with pytest.raises(ValueError, match="must be the one that the weights were trained with, .*, got"):
+    with pytest.raises(ValueError, match="must make the latents that the weights were trained with, .*, got"):
         TextToVideo.from_pretrained(path)
 
 

@@ -15,7 +15,7 @@ from t2v_mini.data.moving_shapes import Batch, training_clips, workers
 from t2v_mini.data.video_files import from_uint8
 from t2v_mini.models.vae import VideoVAE
 from t2v_mini.training.trainer import Trainer
-from t2v_mini.training.video_vae import codec_for, load_codec
+from t2v_mini.training.video_vae import codec_for, latents_hash, load_codec
 
 CAPTIONS = 4  # paraphrases that are kept for each clip
 MOST_WORKERS = 16  # processes that draw clips
@@ -24,7 +24,6 @@ MOST_WORKERS = 16  # processes that draw clips
 def cache_latents(
     folder: str | Path,
     codec: VideoVAE,
-    codec_hash: str,
     data: Sequence[DataConfig],
     clips: int,
     seed: int = 0,
@@ -57,7 +56,7 @@ def cache_latents(
         order = range(start, stop)
         return torch.stack([z[n] for n in order]), [captions[n] for n in order]
 
-    fingerprint = {"codec": codec_hash, "data": [asdict(one) for one in data], "seed": seed}
+    fingerprint = {"codec": latents_hash(codec), "data": [asdict(one) for one in data], "seed": seed}
     with workers(cores) as pool:
         return write_latents(folder, clips, make, fingerprint, progress=progress)
 
@@ -69,11 +68,9 @@ def trainer_for(config: Config, folder: str | Path, device: str = "cpu") -> Trai
     """
     if not config.codec:
         return Trainer(config, folder, device)
-    codec, record = load_codec(config.codec, device)
+    codec, _ = load_codec(config.codec, device)
     train = config.train
-    cache = cache_latents(
-        Path(folder) / "latents", codec, record["hash"], config.training_data, train.latents, train.seed
-    )
+    cache = cache_latents(Path(folder) / "latents", codec, config.training_data, train.latents, train.seed)
     return LatentTrainer(config, cache, folder, device)
 
 
@@ -100,7 +97,7 @@ class LatentTrainer(Trainer):
         self.codec = codec_for(config, self.record(), device)
 
     def record(self) -> dict:
-        """As for pixels, and the hash of the codec."""
+        """As for pixels, and the codec's `latents_hash`."""
         return super().record() | {"codec": self.cache.fingerprint["codec"]}
 
     def batches(self, stop: int) -> Iterator[Batch]:

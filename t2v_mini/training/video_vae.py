@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from t2v_mini.configs import Config, VideoVAEConfig
 from t2v_mini.data.moving_shapes import Batch
 from t2v_mini.losses.reconstruction import gradient_difference
 from t2v_mini.models.vae import VideoVAE
-from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
+from t2v_mini.training.checkpoint import content_hash, load_checkpoint, save_checkpoint
 from t2v_mini.training.loop import TrainingLoop
 from t2v_mini.training.precision import autocast
 from t2v_mini.training.shipped import filled, weights_path
@@ -26,15 +27,21 @@ class VideoVAETrainer(TrainingLoop):
         if config.train.compile:
             self.model.compile()
 
+    def shares(self, squared: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """How much each clip of a batch counts, given its mean squared error: each the same, here."""
+        return torch.ones_like(squared)
+
     def loss(self, batch: Batch) -> Tensor:
         weights = self.config.loss
         x = self.clips(batch)
         with autocast(self.device, self.config.train.bf16):
             made, posterior = self.model(x, self.random())
         made = made.float()
-        error = made - x
-        loss = error.abs().mean() + weights.squared * error.square().mean()
-        loss = loss + weights.difference * gradient_difference(made, x)
+        squared = (made - x).square().mean((1, 2, 3, 4))
+        share = self.shares(squared.detach())
+        loss = weights.squared * (share * squared).mean()
+        made, x = (share[:, None, None, None, None] * clips for clips in (made, x))
+        loss = loss + (made - x).abs().mean() + weights.difference * gradient_difference(made, x)
         return loss + weights.kl * posterior.kl().sum() / posterior.mean.numel()
 
 
@@ -64,6 +71,15 @@ def save_codec(codec: VideoVAE, path: str | Path, record: dict) -> str:
     return save_checkpoint(path, tensors, record | {"kind": "codec"})
 
 
+def latents_hash(codec: VideoVAE) -> str:
+    """Content hash of what makes a codec's latents: the encoder, and their mean and deviation, as stored.
+
+    The decoder is not part of it: it may be trained further, and the models of the latents stay as they are.
+    """
+    state = codec.state_dict().items()
+    return content_hash({name: value.half() for name, value in state if not name.startswith("decoder.")})
+
+
 def load_codec(name: str | Path = "codec", device: str = "cpu") -> tuple[VideoVAE, dict]:
     """A shipped codec by name, or one by path, frozen, and its record with its hash.
 
@@ -78,14 +94,15 @@ def load_codec(name: str | Path = "codec", device: str = "cpu") -> tuple[VideoVA
 def codec_for(config: Config, record: dict, device: str = "cpu") -> VideoVAE | None:
     """The codec whose latents a model makes; None for pixels.
 
-    Raises `ValueError` when it is not the one of the training, of which the record keeps the hash.
+    Raises `ValueError` when its latents are not those of the training: the record keeps their hash.
     """
     if not config.codec:
         return None
-    codec, found = load_codec(config.codec, device)
-    if record.get("codec", found["hash"]) != found["hash"]:
+    codec, _ = load_codec(config.codec, device)
+    found = latents_hash(codec)
+    if record.get("codec", found) != found:
         raise ValueError(
-            f"codec {config.codec!r} must be the one that the weights were trained with, "
-            f"{record['codec'][:16]}, got {found['hash'][:16]}"
+            f"codec {config.codec!r} must make the latents that the weights were trained with, "
+            f"{record['codec'][:16]}, got {found[:16]}"
         )
     return codec
