@@ -254,7 +254,7 @@ CONFIGS = {
         # A token holds three latent frames of 8 by 8 pixels.
         model=ModelConfig(channels=CODEC.model.latent, patch=(3, 2, 2), width=224, given=True),
         data=DataConfig(level=3, frames=16),
-        train=TrainConfig(steps=12_000, give_frames=0.15, levels=(1, 2, 3), latents=72_000),
+        train=TrainConfig(steps=18_000, give_frames=0.15, levels=(1, 2, 3), latents=96_000),
         codec=CODEC.name,
     ),
 }

@@ -106,9 +106,10 @@ class TextToVideo:
                 f"given must be ({clips}, 3, K, {data.height}, {data.width}) with 0 < K < {data.frames}, "
                 f"got {tuple(given.shape)}"
             )
-        check_video("given", given)
-        if self.codec is not None:
-            self.codec.check_clip(given)
+        if self.codec is None:
+            check_video("given", given)
+        else:
+            self.codec.check_clip(given, name="given")
 
     def to_made(self, video: Float[Tensor, "B 3 F H W"]) -> Float[Tensor, "B C G I J"]:
         """What the model would have made: the clips themselves, or their normalised latents."""

@@ -30,6 +30,7 @@ from t2v_mini.models.tiling import decode_tiled, encode_tiled
 from t2v_mini.models.vae import VideoVAE
 from t2v_mini.pipeline import TextToVideo
 from t2v_mini.training.video_vae import load_codec, save_codec
+from tests.tiny_codec import tiny_codec
 
 pytestmark = pytest.mark.wrong_shapes
 HUNDRED = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -44,10 +45,7 @@ PROMPT = "a red circle moves left"
 
 @pytest.fixture(scope="module")
 def codec() -> VideoVAE:
-    torch.manual_seed(0)
-    made = VideoVAE(VAE.model).requires_grad_(False).eval()
-    made.latent_mean.fill_(0.3)
-    return made
+    return tiny_codec(VAE)
 
 
 @pytest.fixture(scope="module")

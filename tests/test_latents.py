@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from t2v_mini.configs import CodecConfig, Config, DataConfig, ModelConfig, TrainConfig, VideoVAEConfig
+from t2v_mini.configs import Config, DataConfig, ModelConfig, TrainConfig
 from t2v_mini.data.moving_shapes import FIRST_TRAINING_SEED
 from t2v_mini.data.video_files import from_uint8
-from t2v_mini.models.vae import VideoVAE
 from t2v_mini.training.latents import CAPTIONS, LatentTrainer, cache_latents, trainer_for
 from t2v_mini.training.trainer import Trainer
-from t2v_mini.training.video_vae import load_codec, save_codec
+from t2v_mini.training.video_vae import load_codec
 from t2v_mini.world import judge_claims, parse, render, sample_scene
+from tests.tiny_codec import TINY_CODEC, stored_codec
 
 DATA = tuple(DataConfig(level=level, frames=9, height=16, width=16) for level in (1, 2))
 CONFIG = Config(
@@ -26,13 +26,7 @@ CONFIG = Config(
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     """One whose codec is a file."""
-    torch.manual_seed(0)
-    tiny = VideoVAEConfig("tiny codec", model=CodecConfig(widths=(8, 16), depth=1))
-    made, path = VideoVAE(tiny.model), tmp_path_factory.mktemp("codec") / "codec.safetensors"
-    made.latent_mean.fill_(0.3)
-    made.latent_std.fill_(2.0)
-    save_codec(made, path, {"config": tiny.to_dict()})
-    return replace(CONFIG, codec=str(path))
+    return replace(CONFIG, codec=str(stored_codec(tmp_path_factory.mktemp("codec"))))
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +131,22 @@ def test_a_model_of_other_channels_is_refused(config, cache):
     with pytest.raises(ValueError, match="config must have a model of 4 channels, those of the lat.*, got 3"):
         LatentTrainer(config, cache)
     assert Trainer(replace(config, codec="")).model is not None  # it would do for pixels
+
+
+def test_fewer_latents_than_levels_are_refused(config, codec, tmp_path):
+    cache = cache_latents(tmp_path, codec, DATA, 1, progress=False)
+    with pytest.raises(ValueError, match="cache must hold a latent or more of each of 2 levels, got 1"):
+        LatentTrainer(config, cache)
+
+
+def test_frames_are_not_given_to_a_model_of_latents_that_tell_of_later_frames(config, tmp_path):
+    sizes = replace(TINY_CODEC, model=replace(TINY_CODEC.model, causal=False))
+    path, data = stored_codec(tmp_path, sizes), replace(DATA[0], frames=8)
+    cache = cache_latents(tmp_path / "cache", load_codec(path)[0], [data], 4, progress=False)
+    config = replace(config, codec=str(path))
+    assert LatentTrainer(config, cache).codec.config.causal is False
+    with pytest.raises(ValueError, match="config must have a model without given frames: .* not causal"):
+        LatentTrainer(replace(config, model=replace(config.model, given=True)), cache)
 
 
 def test_a_configuration_without_the_codec_of_the_latents_is_refused(config, cache):

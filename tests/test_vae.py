@@ -93,6 +93,8 @@ def test_scales_and_ratios():
     assert (deep.ratio, deep.scale) == (4, 8)
     assert deep.legal(16, 32, 32) == (17, 32, 32) and deep.latent_size(17, 32, 32) == (5, 4, 4)
     assert VideoVAE(replace(TINY, causal=False)).latent_size(16, 32, 32) == (8, 8, 8)
+    with pytest.raises(ValueError, match=r"size must have 1 \+ a multiple of 4 frames .* got \(16, 32, 32\)"):
+        deep.latent_size(16, 32, 32)
     # The last steps halve the frames: the finest grid keeps them all.
     late = VideoVAE(replace(TINY, widths=(8, 8, 16), halvings=1))
     assert [layer.stride[0] for layer in late.encoder.shrink] == [1, 2]

@@ -209,6 +209,13 @@ def test_a_bar_has_its_value_and_its_interval():
     ]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["mini", "chance"]
     assert axes.get_xlabel() == "share of clips" and axes.get_title(loc="left") == "Accuracy"
+    assert [text.get_text() for text in axes.texts] == ["0.9", "0.01"]
+
+
+def test_shares_are_written_as_percent():
+    (axes,) = bar_with_interval({"mini": (0.954, 0.9, 1)}, "Accuracy", "share", form=".1%").figure.axes
+    assert [text.get_text() for text in axes.texts] == ["95.4%"]
+    assert axes.xaxis.get_major_formatter()(0.5) == "50%"
 
 
 @pytest.mark.parametrize(

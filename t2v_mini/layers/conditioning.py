@@ -130,8 +130,12 @@ def known_frames(x: Float[Tensor, "B C F H W"], counts: Int[Tensor, "B"]) -> Flo
 def give_beginnings(
     x: Float[Tensor, "B C F H W"], share: float, generator: torch.Generator
 ) -> Float[Tensor, "B Y F H W"]:
-    """`known_frames` for training: a share of the clips is known up to a random frame, not the last."""
+    """`known_frames` for training: of a share of the clips the beginning is known, and never the last frame.
+
+    Of every second of these it is one frame, since a picture is what is given most; of the others any number.
+    """
     frames = x.shape[2]
     given = torch.rand(len(x), generator=generator) < share
     counts = torch.randint(1, max(2, frames), (len(x),), generator=generator)
+    counts[torch.rand(len(x), generator=generator) < 0.5] = 1
     return known_frames(x, torch.where(given, counts, 0))

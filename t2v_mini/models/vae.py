@@ -127,26 +127,31 @@ class VideoVAE(nn.Module):
         return frames, *(math.ceil(n / self.scale) * self.scale for n in (height, width))
 
     def latent_size(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """The size of the latent of a clip of legal size."""
+        """The size of the latent of a clip; `ValueError` for a size that is not legal."""
+        if self.legal(frames, height, width) != (frames, height, width):
+            raise ValueError(f"size must have {self._sizes}, got {(frames, height, width)}")
         kept = int(self.config.causal)
         return kept + (frames - kept) // self.ratio, height // self.scale, width // self.scale
 
-    def check_clip(self, x: Float[Tensor, "B C F H W"], pad: bool = False) -> tuple[tuple, tuple]:
-        """The size of a clip and the legal one.
+    def check_clip(
+        self, x: Float[Tensor, "B C F H W"], pad: bool = False, name: str = "x"
+    ) -> tuple[tuple, tuple]:
+        """The size of a clip and the legal one; `name` is what messages call it.
 
         Raises `ValueError` for what is no clip in [-1, 1] with the codec's channels, and for other sizes
         than legal ones, unless `pad`.
         """
-        self._check_shape("x", x, self.config.channels)
-        check_video("x", x)
+        self._check_shape(name, x, self.config.channels)
+        check_video(name, x)
         size, legal = tuple(x.shape[2:]), self.legal(*x.shape[2:])
         if size != legal and not pad:
-            frames = "1 + a multiple" if self.config.causal else "a multiple"
-            raise ValueError(
-                f"x must have {frames} of {self.ratio} frames and multiples of {self.scale} rows and columns "
-                f"(pad=True makes it {legal}), got {size}"
-            )
+            raise ValueError(f"{name} must have {self._sizes} (pad=True makes it {legal}), got {size}")
         return size, legal
+
+    @property
+    def _sizes(self) -> str:
+        frames = "1 + a multiple" if self.config.causal else "a multiple"
+        return f"{frames} of {self.ratio} frames and multiples of {self.scale} rows and columns"
 
     def check_latent(self, z: Float[Tensor, "B Z G I J"]) -> None:
         """Raise `ValueError` for what is no latent of finite numbers with the codec's channels."""

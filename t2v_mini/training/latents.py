@@ -77,8 +77,9 @@ def trainer_for(config: Config, folder: str | Path, device: str = "cpu") -> Trai
 class LatentTrainer(Trainer):
     """Trains a `Generator` on the latents of a cache; everything else is as for pixels.
 
-    Raises `ValueError` when the configuration names no codec, or another one than that of the latents, and
-    when its channels are not theirs.
+    Raises `ValueError` when the configuration names no codec, or another one than that of the latents, when
+    its channels are not theirs, when frames shall be given and the codec is not causal, so that their latents
+    tell of later frames, and for a cache with fewer latents than levels.
     """
 
     def __init__(
@@ -92,9 +93,14 @@ class LatentTrainer(Trainer):
                 f"config must have a model of {channels} channels, those of the latents, "
                 f"got {config.model.channels}"
             )
+        levels = len(cache.fingerprint["data"])
+        if len(cache) < levels:
+            raise ValueError(f"cache must hold a latent or more of each of {levels} levels, got {len(cache)}")
         super().__init__(config, folder, device)
         self.cache = cache
         self.codec = codec_for(config, self.record(), device)
+        if config.model.given and not self.codec.config.causal:
+            raise ValueError("config must have a model without given frames: the codec is not causal")
 
     def record(self) -> dict:
         """As for pixels, and the codec's `latents_hash`."""

@@ -22,10 +22,13 @@ TABLE_CSS = """
 """
 
 
-def bar_with_interval(values: Mapping[str, tuple[float, float, float]], title: str, xlabel: str) -> "Figure":
+def bar_with_interval(
+    values: Mapping[str, tuple[float, float, float]], title: str, xlabel: str, form: str = ".3g"
+) -> "Figure":
     """Draw a bar for each label with its interval; `values` maps a label to (value, low, high).
 
-    Raises `ValueError` when there is none, or one is not finite with low <= value <= high.
+    Numbers are written in `form`, such as ".1%" for shares. Raises `ValueError` when there is none, or one is
+    not finite with low <= value <= high.
     """
     if not values:
         raise ValueError("values must hold at least one label, got none")
@@ -46,11 +49,17 @@ def bar_with_interval(values: Mapping[str, tuple[float, float, float]], title: s
     axes.errorbar(means, places, xerr=spread, fmt="none", ecolor=INK, elinewidth=1.6, capsize=4)
     start, stop = min(0.0, *lows), max(0.0, *highs)
     for place, mean, high in zip(places, means, highs, strict=True):
-        axes.annotate(f"{mean:.3g}", (max(high, 0.0), place), (7, 0), textcoords="offset points", va="center")
+        axes.annotate(
+            f"{mean:{form}}", (max(high, 0.0), place), (7, 0), textcoords="offset points", va="center"
+        )
     axes.set_xlim(start * 1.15, start + (stop - start or 1.0) * 1.15)
     axes.set_yticks(places, [fill(label, 28) for label in values])
     axes.set_title(title, loc="left", fontweight="bold", parse_math=False)
     axes.set_xlabel(xlabel)
+    if form.endswith("%"):
+        from matplotlib.ticker import PercentFormatter
+
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.spines[["top", "right", "left"]].set_visible(False)
