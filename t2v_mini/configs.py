@@ -189,6 +189,7 @@ class CodecLossConfig:
     squared: float = 5.0
     difference: float = 1.0  # of the error of differences between neighbours, in time, rows and columns
     kl: float = 1e-4  # of the divergence, per number of the latent
+    perceptual: float = 0.0  # of LPIPS, frame by frame; needs weights that are downloaded
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,20 @@
-"""Atomic writes: a file is either whole or not there."""
+"""Atomic writes, after which a file is either whole or not there, and the hash of a file."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's content, of which little is held in memory at once."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 @contextmanager

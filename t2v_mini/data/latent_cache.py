@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from t2v_mini.files import atomic_path
+from t2v_mini.files import atomic_path, sha256_of
 
 BLOCK = 256  # clips that are written, and lost at most when the writing is stopped
 
@@ -144,6 +144,5 @@ def _digest(folder: Path) -> str:
     """SHA-256 over both files."""
     digest = hashlib.sha256()
     for path in (_latents(folder), _captions(folder)):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(sha256_of(path)))
     return digest.hexdigest()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from t2v_mini.configs import Config, VideoVAEConfig
 from t2v_mini.data.moving_shapes import Batch
+from t2v_mini.losses.perceptual import load_lpips
 from t2v_mini.losses.reconstruction import gradient_difference
 from t2v_mini.models.vae import VideoVAE
 from t2v_mini.training.checkpoint import content_hash, load_checkpoint, save_checkpoint
@@ -19,11 +20,15 @@ BATCH = 32
 
 
 class VideoVAETrainer(TrainingLoop):
-    """Trains a `VideoVAE` on Moving Shapes; its levels take turns, one batch each."""
+    """Trains a `VideoVAE` on Moving Shapes; its levels take turns, one batch each.
+
+    Raises as `load_lpips` does where the loss has a perceptual term.
+    """
 
     def __init__(self, config: VideoVAEConfig, folder: str | Path | None = None, device: str = "cpu") -> None:
         torch.manual_seed(config.train.seed)
         super().__init__(config, VideoVAE(config.model), folder, device)
+        self.perceptual = load_lpips(device) if config.loss.perceptual else None
         if config.train.compile:
             self.model.compile()
 
@@ -40,6 +45,8 @@ class VideoVAETrainer(TrainingLoop):
         squared = (made - x).square().mean((1, 2, 3, 4))
         share = self.shares(squared.detach())
         loss = weights.squared * (share * squared).mean()
+        if self.perceptual is not None:
+            loss = loss + weights.perceptual * (share * self.perceptual(made, x)).mean()
         made, x = (share[:, None, None, None, None] * clips for clips in (made, x))
         loss = loss + (made - x).abs().mean() + weights.difference * gradient_difference(made, x)
         return loss + weights.kl * posterior.kl().sum() / posterior.mean.numel()
