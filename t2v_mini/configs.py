@@ -247,6 +247,7 @@ def _build(values: dict, parts: dict[str, type]) -> dict:
 
 
 CLIP = ContrastiveConfig("clip")
+CLASSIFIER = VideoClassifierConfig("classifier", train=TrainConfig(steps=6000, batch=32, drop_text=0.0))
 CODEC = VideoVAEConfig("codec", model=CodecConfig(latent=3, depth=1))
 CONFIGS = {
     "mini": Config("mini", train=TrainConfig(text_weights="clip")),

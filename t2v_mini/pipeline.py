@@ -20,8 +20,8 @@ from t2v_mini.metrics.caption_accuracy import caption_accuracy
 from t2v_mini.metrics.diversity import spread_ratio
 from t2v_mini.models.generator import Generator
 from t2v_mini.models.vae import VideoVAE
-from t2v_mini.training.checkpoint import load_checkpoint, save_checkpoint
-from t2v_mini.training.shipped import filled, weights_path
+from t2v_mini.training.checkpoint import load_checkpoint
+from t2v_mini.training.shipped import filled, frozen, save_weights, weights_path
 from t2v_mini.training.trainer import Trainer
 from t2v_mini.training.video_vae import codec_for
 from t2v_mini.world import CaptionError, Facts, caption, judge_claims, parse, render
@@ -62,14 +62,12 @@ class TextToVideo:
     @classmethod
     def from_trainer(cls, trainer: Trainer) -> "TextToVideo":
         """A copy of the averaged weights of a training run, as it stands, rounded as `save` stores them."""
-        model, config, record = Generator(trainer.config.model), trainer.config, trainer.record()
-        model.load_state_dict({key: value.half().float() for key, value in trainer.ema.state.items()})
-        return cls(model.to(trainer.device), config, record, trainer.codec)
+        model = frozen(Generator(trainer.config.model), trainer.ema.state).to(trainer.device)
+        return cls(model, trainer.config, trainer.record(), trainer.codec)
 
     def save(self, path: str | Path) -> str:
         """Write weights (in half precision), configuration and record; returns the content hash."""
-        tensors = {key: value.half() for key, value in self.model.state_dict().items()}
-        return save_checkpoint(path, tensors, self.record | {"config": self.config.to_dict()})
+        return save_weights(self.model, path, self.record | {"config": self.config.to_dict()})
 
     @property
     def device(self) -> torch.device:

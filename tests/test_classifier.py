@@ -6,11 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
+from experiments.results_file import conditions
+from experiments.train_classifier import card
 from t2v_mini.configs import ClassifierConfig, DataConfig, TrainConfig, VideoClassifierConfig
 from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.models.classifier import LABELS, MotionClassifier, labels_of
-from t2v_mini.training.classifier import ClassifierTrainer, classifier_accuracy
+from t2v_mini.training.classifier import (
+    ClassifierTrainer,
+    classifier_accuracy,
+    classifier_of,
+    load_classifier,
+    save_classifier,
+)
 from t2v_mini.world import caption, parse, render
+from t2v_mini.world.vocabulary import EVENTS
 
 LEFT_RIGHT = VideoClassifierConfig(
     "tiny",
@@ -72,6 +81,33 @@ def test_it_learns_to_see_motion():
     other = {"left": "right", "right": "left"}
     hits = [name == other[s.facts.objects[0].motion] for name, s in zip(names, scenes, strict=True)]
     assert len(hits) > 10 and sum(hits) > 0.8 * len(hits)
+
+
+def test_weights_survive_their_file(tmp_path):
+    trainer = ClassifierTrainer(LEFT_RIGHT)
+    trainer.train(stop_at=2, progress=False)
+    model, path = classifier_of(LEFT_RIGHT, trainer.ema.state), tmp_path / "classifier.safetensors"
+    digest = save_classifier(model, path, trainer.record())
+    again, record = load_classifier(path)
+    assert record["hash"] == digest and record["kind"] == "classifier" and record["step"] == 2
+    assert not any(p.requires_grad for p in again.parameters())
+    x = torch.rand(2, 3, 8, 16, 16) * 2 - 1
+    assert torch.equal(again(x), model(x))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="path must hold a"):
+        load_classifier(path)
+    with pytest.raises(ValueError, match="weights must be a .safetensors file or one of those shipped"):
+        load_classifier("mini")
+
+
+def test_the_card_tells_what_is_found_and_what_was_not_there():
+    found = classifier_accuracy(ClassifierTrainer(LEFT_RIGHT).model, LEFT_RIGHT.data[0], 64)
+    record = {"config": LEFT_RIGHT.to_dict(), "step": 300, "seconds": 60.0, "conditions": conditions()}
+    text = card(record | {"evaluation": {"levels": [found], "parameters": 1234}}, "abc")
+    assert "1,234 parameters" in text and "| all labels right | " in text and "| clips | 64 |" in text
+    assert f"| {EVENTS[0]} | none / " in text  # no event at level 1
+    for label in LABELS:
+        assert f"| {label} | " in text
 
 
 def test_configurations_survive_json():

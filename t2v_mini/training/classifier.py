@@ -9,8 +9,10 @@ from torch import Tensor
 from t2v_mini.configs import DataConfig, VideoClassifierConfig
 from t2v_mini.data.moving_shapes import Batch, evaluation_set
 from t2v_mini.models.classifier import LABELS, MotionClassifier, labels_of
+from t2v_mini.training.checkpoint import load_checkpoint
 from t2v_mini.training.loop import TrainingLoop
 from t2v_mini.training.precision import autocast
+from t2v_mini.training.shipped import filled, frozen, save_weights, weights_path
 from t2v_mini.world import render
 
 BATCH = 64
@@ -31,6 +33,27 @@ class ClassifierTrainer(TrainingLoop):
         with autocast(self.device, self.config.train.bf16):
             logits = self.model(self.clips(batch))
         return F.binary_cross_entropy_with_logits(logits.float(), labels_of(batch.claims).to(self.device))
+
+
+def classifier_of(config: VideoClassifierConfig, averaged: dict[str, Tensor]) -> MotionClassifier:
+    """A copy of a run's averaged weights, rounded as `save_classifier` stores them."""
+    return frozen(MotionClassifier(config.model), averaged)
+
+
+def save_classifier(model: MotionClassifier, path: str | Path, record: dict) -> str:
+    """Write a classifier and its record as `save_weights` does; returns the hash."""
+    return save_weights(model, path, record | {"kind": "classifier"})
+
+
+def load_classifier(name: str | Path = "classifier", device: str = "cpu") -> tuple[MotionClassifier, dict]:
+    """A shipped classifier by name, or one by path, frozen, and its record with its hash.
+
+    Raises `ValueError` for an unknown name and for a missing, damaged or foreign file.
+    """
+    path = weights_path(name, "classifier")
+    tensors, record = load_checkpoint(path)
+    model = MotionClassifier(VideoClassifierConfig.from_dict(record["config"]).model)
+    return filled(model, tensors, path).requires_grad_(False).eval().to(device), record
 
 
 @torch.no_grad()

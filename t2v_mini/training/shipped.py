@@ -12,7 +12,7 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
 def shipped_weights(kind: str = "generator") -> list[str]:
-    """Names of the weights that come with the package: generators, or "clip"."""
+    """Names of the weights that come with the package: generators, or "clip", "codec", "classifier"."""
     return sorted(
         path.stem
         for path in PRETRAINED.glob("*.safetensors")
@@ -50,19 +50,25 @@ def load_clip(name: str | Path = "clip", device: str = "cpu") -> TextVideoEncode
     return filled(encoder, tensors, path).requires_grad_(False).eval().to(device)
 
 
+def frozen(model: nn.Module, averaged: dict[str, Tensor]) -> nn.Module:
+    """The model with the averaged weights of a run, rounded as `save_weights` stores them."""
+    model.load_state_dict({name: value.half().float() for name, value in averaged.items()})
+    return model.requires_grad_(False).eval()
+
+
+def save_weights(model: nn.Module, path: str | Path, record: dict) -> str:
+    """Write weights in half precision with a record, which holds their configuration; returns the hash."""
+    return save_checkpoint(path, {name: value.half() for name, value in model.state_dict().items()}, record)
+
+
 def clip_of(config: ContrastiveConfig, averaged: dict[str, Tensor]) -> TextVideoEncoder:
     """A copy of a run's averaged weights, rounded as `save_clip` stores them."""
-    encoder = mini_clip(config.model)
     part = {
-        key.removeprefix("encoder."): value.half().float()
-        for key, value in averaged.items()
-        if key.startswith("encoder.")
+        key.removeprefix("encoder."): value for key, value in averaged.items() if key.startswith("encoder.")
     }
-    encoder.load_state_dict(part)
-    return encoder.requires_grad_(False).eval()
+    return frozen(mini_clip(config.model), part)
 
 
 def save_clip(encoder: TextVideoEncoder, path: str | Path, record: dict) -> str:
-    """Write an encoder in half precision with its record, which holds its configuration; returns the hash."""
-    tensors = {key: value.half() for key, value in encoder.state_dict().items()}
-    return save_checkpoint(path, tensors, record | {"kind": "clip"})
+    """Write an encoder and its record as `save_weights` does; returns the hash."""
+    return save_weights(encoder, path, record | {"kind": "clip"})

@@ -11,10 +11,10 @@ from t2v_mini.data.moving_shapes import Batch
 from t2v_mini.losses.perceptual import load_lpips
 from t2v_mini.losses.reconstruction import gradient_difference
 from t2v_mini.models.vae import VideoVAE
-from t2v_mini.training.checkpoint import content_hash, load_checkpoint, save_checkpoint
+from t2v_mini.training.checkpoint import content_hash, load_checkpoint
 from t2v_mini.training.loop import TrainingLoop
 from t2v_mini.training.precision import autocast
-from t2v_mini.training.shipped import filled, weights_path
+from t2v_mini.training.shipped import filled, frozen, save_weights, weights_path
 
 BATCH = 32
 
@@ -62,20 +62,17 @@ def measure_latents(codec: VideoVAE, clips: Tensor) -> None:
 
 def codec_of(config: VideoVAEConfig, averaged: dict[str, Tensor]) -> VideoVAE:
     """A frozen copy of a run's averaged weights, rounded as `save_codec` stores them."""
-    codec = VideoVAE(config.model)
-    codec.load_state_dict({name: value.half().float() for name, value in averaged.items()})
-    return codec.requires_grad_(False).eval()
+    return frozen(VideoVAE(config.model), averaged)
 
 
 def save_codec(codec: VideoVAE, path: str | Path, record: dict) -> str:
-    """Write a codec in half precision with its record, which holds its configuration; returns the hash.
+    """Write a codec and its record as `save_weights` does; returns the hash.
 
     Raises `ValueError` while the latents' mean and deviation are not measured.
     """
     if not codec.latent_mean.any():
         raise ValueError("codec must have the statistics of its latents: call measure_latents first")
-    tensors = {name: value.half() for name, value in codec.state_dict().items()}
-    return save_checkpoint(path, tensors, record | {"kind": "codec"})
+    return save_weights(codec, path, record | {"kind": "codec"})
 
 
 def latents_hash(codec: VideoVAE) -> str:
