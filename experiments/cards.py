@@ -54,7 +54,16 @@ def origin(record: dict) -> dict:
 
 
 def origin_rows(record: dict, digest: str) -> list[str]:
-    """Data, training, device, versions, commit and hash, as rows of a table with two columns.
+    """Moving Shapes as the data, and `training_rows`, as rows of a table with two columns."""
+    config, drawn = record["config"], "drawn on the fly"
+    if config.get("codec"):
+        drawn = f"{config['train']['latents']:,} clips, as latents of the codec `{record['codec'][:12]}`"
+    data = f"| data | Moving Shapes, {canvases(config)}; seen combinations, {drawn} |"
+    return [data, *training_rows(record, digest)]
+
+
+def training_rows(record: dict, digest: str) -> list[str]:
+    """Hash, training, device, versions, commit and date, as rows of a table with two columns.
 
     `start` in the record tells of the weights that the run started from, if any, and of theirs.
     """
@@ -66,13 +75,9 @@ def origin_rows(record: dict, digest: str) -> list[str]:
             f"{start['batch']} clips, {start['seconds'] / 60:.0f} minutes |"
         )
         before, start = [row, *before], start.get("start")
-    drawn = "drawn on the fly"
-    if config.get("codec"):
-        drawn = f"{config['train']['latents']:,} clips, as latents of the codec `{record['codec'][:12]}`"
     return [
         f"| content hash | `{digest}` |",
         f"| configuration | `{config['name']}` |",
-        f"| data | Moving Shapes, {canvases(config)}; seen combinations, {drawn} |",
         *before,
         f"| training | {record['step']} steps of {config['train']['batch']} clips, seed "
         f"{config['train']['seed']}, {record['seconds'] / 60:.0f} minutes |",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from t2v_mini.configs import CodecConfig, DataConfig, TrainConfig, VideoVAEConfig
-from t2v_mini.losses.reconstruction import gradient_difference, psnr
+from t2v_mini.losses.reconstruction import gradient_difference, psnr, ssim
 from t2v_mini.models.vae import VideoVAE
 from t2v_mini.reconstruction import evaluate_codec, reconstructions
 from t2v_mini.training.video_vae import (
@@ -47,6 +47,20 @@ def test_gradient_difference_is_its_formula():
     assert gradient_difference(a[:, :, :1].expand_as(a), a) > gradient_difference(a, a)
 
 
+def test_structural_similarity_equals_torchmetrics():
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    a = clips(2, 3, 3, 20, 24).clamp(-1, 1)
+    b = (a + 0.3 * clips(2, 3, 3, 20, 24)).clamp(-1, 1)
+    for found, mine, other in zip(ssim(b, a), a, b, strict=True):
+        _, places = structural_similarity_index_measure(
+            other.transpose(0, 1), mine.transpose(0, 1), data_range=2.0, sigma=1.5, return_full_image=True
+        )
+        # Theirs counts the margin, too, where the window does not fit and what it looks at is mirrored.
+        torch.testing.assert_close(found, places[..., 5:-5, 5:-5].mean(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ssim(a, a), torch.ones(2))
+
+
 def test_psnr_equals_torchmetrics():
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
@@ -62,6 +76,9 @@ def test_bad_input():
         gradient_difference(clips(1, 3, 2, 4, 4), clips(1, 3, 2, 4, 5))
     with pytest.raises(ValueError, match="clip must have more than one frame, row or column"):
         gradient_difference(clips(2, 3, 1, 1, 1), clips(2, 3, 1, 1, 1))
+    for size in ((12, 10), (12, 12)):
+        with pytest.raises(ValueError, match="found and clip must have one shape, with 11 rows and columns"):
+            ssim(clips(1, 3, 2, 12, 10), clips(1, 3, 2, *size))
 
 
 def test_resumed_run_equals_uninterrupted_run(tmp_path):
