@@ -23,7 +23,7 @@ from t2v_mini.training.trainer import Trainer
 from t2v_mini.training.video_vae import VideoVAETrainer, codec_of, load_codec, measure_latents, save_codec
 
 DATA = DataConfig(level=1, frames=8)
-STATISTICS_CLIPS, CARD_CLIPS = 256, 1024
+STATISTICS_CLIPS, WATCH_CLIPS, CARD_CLIPS = 256, 256, 1024
 
 
 @dataclass
@@ -75,7 +75,7 @@ def configuration(arguments: Arguments, steps: int, codec: str = "") -> Config:
 
 def trained(trainer: Trainer, before: float, looks: int) -> dict:
     """Train to the end; the curve's minutes count from nothing, `before` seconds earlier."""
-    watcher = Watcher(256)
+    watcher = Watcher(WATCH_CLIPS)
     trainer.train(observe_every=max(1, trainer.config.train.steps // looks), observe=watcher)
     for point in watcher.curve:
         point["minutes"] += before / 60

@@ -1,7 +1,8 @@
 """Train, measure and ship the video codec of Moving Shapes: `python -m experiments.train_codec`.
 
 A run that was stopped goes on where it was when started again. `--start codec` goes on from shipped weights,
-with new clips, half the rates, and more weight for the clips of a batch that come out worst.
+with new clips, half the rates, and more weight for the clips of a batch that come out worst; with
+`--decoder` as well, generators of the latents keep theirs.
 """
 
 import math
@@ -21,6 +22,7 @@ from t2v_mini.data.moving_shapes import Batch, training_batches, training_clips
 from t2v_mini.data.video_files import from_uint8
 from t2v_mini.files import atomic_path
 from t2v_mini.models.vae import VideoVAE
+from t2v_mini.notebook import load_result
 from t2v_mini.reconstruction import evaluate_codec
 from t2v_mini.training.ema import EMA
 from t2v_mini.training.shipped import PRETRAINED
@@ -39,8 +41,12 @@ class Arguments:
     """Training steps."""
     start: str = ""
     """Weights to go on from, by name or path; empty to start from scratch."""
+    decoder: bool = False
+    """Go on with the decoder alone, so that latents stay as they are."""
     watch_every: int = 500
     """Steps between two looks at reconstructions during training; 0 for none."""
+    measure: bool = False
+    """Train nothing: measure the shipped codec again, and write its card and results anew."""
 
 
 class Refinement(VideoVAETrainer):
@@ -50,7 +56,7 @@ class Refinement(VideoVAETrainer):
     error, as in the focal loss, Lin et al. 2017.)
     """
 
-    def __init__(self, start: str, config: VideoVAEConfig, folder: Path) -> None:
+    def __init__(self, start: str, config: VideoVAEConfig, folder: Path, decoder: bool = False) -> None:
         codec, record = load_codec(start)
         self.origin, train = origin(record), config.train
         half = {name: getattr(train, name) / 2 for name in ("learning_rate", "matrix_learning_rate")}
@@ -60,6 +66,8 @@ class Refinement(VideoVAETrainer):
         )
         self.model.load_state_dict(codec.state_dict())
         self.ema = EMA(self.model, train.ema)
+        if decoder:
+            self.model.encoder.requires_grad_(False)
 
     def record(self) -> dict:
         """As for any codec, and what it started from."""
@@ -155,11 +163,27 @@ def card(record: dict, digest: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ship(codec: VideoVAE, record: dict, results: dict) -> None:
+    """Write the codec with its record, its card and the results."""
+    path = PRETRAINED / f"{CODEC.name}.safetensors"
+    digest = save_codec(codec, path, record)
+    with atomic_path(path.with_suffix(".md")) as temporary:
+        temporary.write_text(card(record, digest))
+    write_results("train_codec", results | {"weights": digest})
+    tqdm.write(f"written to {path}")
+
+
 def main(arguments: Arguments) -> None:
-    """Train to the end, then measure and ship."""
+    """Train to the end, then measure and ship; or measure what is shipped."""
+    if arguments.measure:
+        codec, record = load_codec(CODEC.name)
+        before = load_result("train_codec")
+        found = measure(codec, VideoVAEConfig.from_dict(record["config"]).data)
+        ship(codec, record | {"evaluation": found}, before | found)
+        return
     config = replace(CODEC, train=replace(CODEC.train, steps=arguments.steps))
     if arguments.start:
-        trainer = Refinement(arguments.start, config, arguments.folder)
+        trainer = Refinement(arguments.start, config, arguments.folder, arguments.decoder)
     else:
         trainer = VideoVAETrainer(config, arguments.folder)
     config, watcher = trainer.config, Watcher()
@@ -167,19 +191,12 @@ def main(arguments: Arguments) -> None:
         trainer.resume()
     trainer.train(observe_every=arguments.watch_every, observe=watcher)
     codec = codec_of(config, trainer.ema.state)
-    measure_latents(codec, statistics_clips(config.data, STATISTICS_CLIPS))
+    if not arguments.decoder:
+        measure_latents(codec, statistics_clips(config.data, STATISTICS_CLIPS))
     found = measure(codec, config.data)
     record = trainer.record() | {"evaluation": found, "conditions": conditions()}
-    path = PRETRAINED / f"{config.name}.safetensors"
-    digest = save_codec(codec, path, record)
-    with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card(record, digest))
-    write_results(
-        "train_codec",
-        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": watcher.curve}
-        | found,
-    )
-    tqdm.write(f"written to {path}")
+    results = {"config": config.to_dict(), "seconds": trainer.seconds, "curve": watcher.curve}
+    ship(codec, record, results | found)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,11 @@ def evaluate_codec(codec: VideoVAE, data: DataConfig, clips: int) -> dict:
     """What the codec keeps of clips that it never saw: median and worst PSNR in dB, and the judge's facts.
 
     `ceiling` is the share of reconstructions of which every fact holds: no generator of these latents
-    can be expected to do better.
+    can be expected to do better. `failed` are the numbers of the others.
     """
     real, made, claims = reconstructions(codec, data, clips)
-    accuracy = caption_accuracy(judge_claims(made, claims, [caption(claim) for claim in claims]), claims)
+    verdicts = judge_claims(made, claims, [caption(claim) for claim in claims])
+    accuracy = caption_accuracy(verdicts, claims)
     decibels = psnr(made, real)
     return {
         "level": data.level,
@@ -42,4 +43,5 @@ def evaluate_codec(codec: VideoVAE, data: DataConfig, clips: int) -> dict:
         "ceiling": accuracy.caption_accuracy,
         "interval": list(accuracy.interval),
         "facts": accuracy.facts,
+        "failed": [number for number, verdict in enumerate(verdicts) if not verdict.correct],
     }

@@ -1,5 +1,7 @@
 """A codec that goes on from finished weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,7 +10,14 @@ from experiments.results_file import conditions
 from experiments.train_codec import Refinement
 from t2v_mini.configs import CodecConfig, DataConfig, TrainConfig, VideoVAEConfig
 from t2v_mini.data.moving_shapes import training_batch
-from t2v_mini.training.video_vae import VideoVAETrainer, codec_of, load_codec, measure_latents, save_codec
+from t2v_mini.training.video_vae import (
+    VideoVAETrainer,
+    codec_of,
+    latents_hash,
+    load_codec,
+    measure_latents,
+    save_codec,
+)
 
 TINY = VideoVAEConfig(
     "tiny",
@@ -45,6 +54,22 @@ def test_a_refinement_begins_with_the_weights_and_says_so(start, tmp_path):
     again = Refinement(str(start), TINY, tmp_path)
     again.resume()
     assert again.step == 1
+
+
+def test_a_refinement_of_the_decoder_leaves_the_latents_alone(start):
+    trainer, (codec, _) = Refinement(str(start), TINY, None, decoder=True), load_codec(start)
+    trainer.train(stop_at=2, progress=False)
+    made = codec_of(TINY, trainer.ema.state)
+    assert latents_hash(made) == latents_hash(codec)
+    changed = [n for n, value in made.state_dict().items() if not torch.equal(value, codec.state_dict()[n])]
+    assert changed and all(name.startswith("decoder.") for name in changed)
+
+
+def test_level_1_is_seen_least_in_a_refinement(start):
+    data = tuple(replace(TINY.data[0], level=level) for level in (1, 2, 3))
+    trainer = Refinement(str(start), replace(TINY, data=data), None)
+    several = [max(len(claim.objects) for claim in batch.claims) > 1 for batch in trainer.batches(5)]
+    assert several == [True, True, True, True, False]
 
 
 def test_clips_that_come_out_worse_count_for_more(start):
