@@ -5,18 +5,21 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 import t2v_mini
 from t2v_mini.cli import main
 from t2v_mini.configs import CONFIGS, Config, DataConfig, ModelConfig, TrainConfig
 from t2v_mini.data.latent_cache import LatentCache
+from t2v_mini.data.video_files import frames_uint8, read_video, write_video
+from t2v_mini.data.video_folder import beginning
 from t2v_mini.models.generator import Generator
 from t2v_mini.pipeline import TextToVideo, evaluate
 from t2v_mini.training.checkpoint import read_record, save_checkpoint
 from t2v_mini.training.shipped import shipped_weights
 from t2v_mini.training.trainer import Trainer
 from t2v_mini.training.video_vae import latents_hash, load_codec
-from t2v_mini.world import CaptionError, parse, render, scene_for
+from t2v_mini.world import CaptionError, parse, render, sample_scenes, scene_for
 
 TINY = Config(
     "tiny",
@@ -64,6 +67,54 @@ def test_generate_several(capsys, tmp_path, weights):
         capsys, "generate", *prompts, "--weights", weights, "--steps", 1, "--out", tmp_path / "c.mp4"
     )
     assert code == 0 and {p.name for p in tmp_path.glob("*.mp4")} == {"c-1.mp4", "c-2.mp4"}
+
+
+def test_generate_goes_on_from_a_picture_and_from_a_video(capsys, tmp_path):
+    model = replace(TINY.model, given=True)
+    path = tmp_path / "given.safetensors"
+    TextToVideo(Generator(model), replace(TINY, model=model)).save(path)
+    scene = render(sample_scenes(1, 1, seed=0), TINY.data.frames, TINY.data.height, TINY.data.width)[0]
+    write_video(tmp_path / "clip.webp", scene, enlarge_to=64)
+    picture, out = tmp_path / "picture.png", tmp_path / "out.webp"
+    Image.fromarray(frames_uint8(scene)[0]).resize((96, 64)).save(picture)
+    arguments = ("generate", "a red circle", "a blue square", "--weights", path, "--steps", 1, "--out", out)
+    for given, frames in ((tmp_path / "clip.webp", 3), (picture, 1)):
+        code, _, err = run(capsys, *arguments, "--given", given, "--frames", frames)
+        assert code == 0, err
+        first = beginning(given, frames, TINY.data.height, TINY.data.width)
+        for number in (1, 2):
+            made = read_video(tmp_path / f"out-{number}.webp").video
+            scale = made.shape[-1] // TINY.data.width
+            torch.testing.assert_close(made[:, :frames, ::scale, ::scale], first, atol=0.01, rtol=0)
+    for wrong, message in (
+        (("--given", picture, "--frames", 2), "path must hold 2 frames, got 1"),
+        (("--given", picture, "--frames", 0), "frames must lie between 0 and"),
+        (("--given", tmp_path / "none.mp4"), "there is none at"),
+        (("--given", path), "path must end in one of"),
+    ):
+        code, _, err = run(capsys, *arguments, *wrong)
+        assert code == 2 and message in err, err
+    picture.write_bytes(picture.read_bytes()[:60])
+    code, _, err = run(capsys, *arguments, "--given", picture)
+    assert code == 2 and "cannot be read as a picture" in err
+
+
+def test_a_negative_prompt_reaches_the_guidance(capsys, tmp_path):
+    torch.manual_seed(0)
+    model, path = Generator(TINY.model), tmp_path / "drawn.safetensors"
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)  # as they start, text makes no difference
+    TextToVideo(model, TINY).save(path)
+    arguments = ("generate", "a red circle", "--weights", path, "--steps", 2, "--guidance", 3)
+    made = []
+    for negative in ((), ("--negative", "a blue square")):
+        out = tmp_path / f"{len(made)}.webp"
+        code, _, err = run(capsys, *arguments, "--out", out, *negative)
+        assert code == 0, err
+        made.append(read_video(out).video)
+    assert not torch.equal(*made)
+    code, _, err = run(capsys, *arguments, "--negative", "a red dog")
+    assert code == 2 and "dog" in err
 
 
 def test_seed_and_batch_do_not_mix(weights):

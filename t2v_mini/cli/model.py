@@ -14,7 +14,9 @@ from tyro.conf import Positional
 from t2v_mini.cli.world import check_target, verdict_record
 
 if TYPE_CHECKING:
-    from t2v_mini.configs import Config
+    from torch import Tensor
+
+    from t2v_mini.configs import Config, DataConfig
 
 
 @dataclass
@@ -35,6 +37,12 @@ class Generate:
     """Classifier-free guidance scale; 1 is none."""
     seed: int = 0
     """Seed of the first clip; the next ones count on."""
+    negative: str = ""
+    """A prompt that guidance leads away from."""
+    given: Path | None = None
+    """A picture or a video whose first frames are the clips' own, for weights that can go on from frames."""
+    frames: int = 1
+    """How many frames of the video are given."""
     json: bool = False
     """Print one JSON object instead of text."""
 
@@ -49,7 +57,14 @@ class Generate:
         for prompt in self.prompts:  # a bad prompt is told before the weights are read
             parse(prompt)
         pipeline = TextToVideo.from_pretrained(self.weights)
-        video = pipeline(list(self.prompts), steps=self.steps, guidance=self.guidance, seed=self.seed)
+        video = pipeline(
+            list(self.prompts),
+            steps=self.steps,
+            guidance=self.guidance,
+            seed=self.seed,
+            negative=self.negative,
+            given=self._given(pipeline.config.data),
+        )
         verdicts = judge(video, list(self.prompts))
         for path, clip in zip(paths, video, strict=False):
             write_video(path, clip)
@@ -63,6 +78,16 @@ class Generate:
         for row, verdict in zip(rows, verdicts, strict=True):
             print(verdict)
             print(f"  written to {row['out']}" if row["out"] else "  not written; --out clip.gif keeps it")
+
+    def _given(self, data: "DataConfig") -> "Tensor | None":
+        from t2v_mini.data.video_folder import beginning
+
+        if self.given is None:
+            return None
+        if not 0 < self.frames < data.frames:
+            raise ValueError(f"frames must lie between 0 and {data.frames}, the clip's, got {self.frames}")
+        first = beginning(self.given, self.frames, data.height, data.width)
+        return first.expand(len(self.prompts), *first.shape)
 
     def _paths(self) -> list[Path]:
         if self.out is None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from t2v_mini.data.video_files import READABLE, timed_frames
+from t2v_mini.data.video_files import READABLE, frames_uint8, from_uint8, read_video, timed_frames
 
 CAPTIONS = "captions.jsonl"
+PICTURES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,31 @@ class VideoFolder:
         # How long the last frame stays is not told.
         if taken / self.fps < second + 5e-4:
             yield shown, taken / self.fps
+
+
+def beginning(path: str | Path, frames: int, height: int, width: int) -> Float[Tensor, "3 K H W"]:
+    """The first frames of a video, or a picture as one frame, in [-1, 1], made to fit as `cover` does.
+
+    Raises `ValueError` as `read_video` does, for a picture that cannot be read, and for fewer frames.
+    """
+    path = Path(path)
+    if path.suffix.lower() in PICTURES and path.is_file():
+        shown = [_picture(path)]
+    else:
+        shown = frames_uint8(read_video(path, max_frames=frames).video)
+    if len(shown) < frames:
+        raise ValueError(f"path must hold {frames} frames, got {len(shown)} in {path}")
+    return from_uint8(torch.stack([cover(frame, height, width) for frame in shown], dim=1))
+
+
+def _picture(path: Path) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=["PNG", "JPEG"]) as picture:
+            return np.array(picture.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
 
 
 def cover(frame: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[Tensor, "3 H W"]:
