@@ -24,8 +24,8 @@ from benchmarks.measuring import PeakMemory, fair_clock, handed_over, interleave
 from benchmarks.sampling import precision, training_work
 from experiments.results_file import conditions
 from t2v_mini.configs import CODEC, CONFIGS, CodecConfig, Config
-from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.diffusion.guidance import guided
+from t2v_mini.diffusion.named import make_process
 from t2v_mini.diffusion.samplers import sample_euler, shifted_times
 from t2v_mini.layers.conditioning import TextCondition
 from t2v_mini.models.vae import VideoVAE
@@ -91,7 +91,7 @@ def generate(
 ) -> Tensor:
     """Clips in [-1, 1]: guided Euler steps from the noise to latents, which are decoded in float32."""
     settings = config.sample
-    process = RectifiedFlow(mean=config.train.time_mean, prediction=config.train.prediction)
+    process = make_process(config.train)
     denoise = partial(system.denoiser.call, system.denoiser.model)
     with precision(dtype):
         predict = guided(denoise, text, null, settings.guidance)

@@ -107,8 +107,9 @@ class TrainConfig:
     give_frames: float = 0.0  # share of the clips whose beginning is given
     levels: tuple[int, ...] = ()  # of the training clips, in turns; empty: the level of the data
     latents: int = 0  # training clips that are kept on disk as latents, where a codec is named
-    time_mean: float = 0.8
-    prediction: str = "x0"  # or "velocity"
+    process: str = "flow"  # or a noise schedule of Gaussian diffusion: "cosine", "linear", ...
+    time_mean: float = 0.8  # of a flow's training times
+    prediction: str = "x0"  # or "velocity" of a flow, "epsilon" or "v" of a diffusion
     text_weights: str = ""  # whose text tower is taken over and frozen, e.g. "clip"; empty: trained along
     start: str = ""  # content hash of the weights whose denoiser the run started from; empty: from scratch
     seed: int = 0
@@ -122,7 +123,8 @@ class SampleConfig:
 
     steps: int = 16
     guidance: float = 2.0
-    shift: float = 3.0
+    shift: float = 3.0  # of a flow's times
+    sampler: str = ""  # "euler" or "heun" of a flow, "ddim", "ddpm" or "dpm-solver++"; empty: the first
 
 
 class Serializable:

@@ -12,9 +12,8 @@ from torch import Tensor
 from t2v_mini.configs import Config
 from t2v_mini.data.checks import check_video
 from t2v_mini.data.moving_shapes import evaluation_set
-from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.diffusion.guidance import guided
-from t2v_mini.diffusion.samplers import sample_euler, shifted_times
+from t2v_mini.diffusion.named import make_process, sample
 from t2v_mini.layers.conditioning import known_frames
 from t2v_mini.metrics.caption_accuracy import caption_accuracy
 from t2v_mini.metrics.diversity import spread_ratio
@@ -44,7 +43,7 @@ class TextToVideo:
             raise ValueError(f"codec must be given for latents, and only for them; the model makes {made}")
         self.model, self.config, self.record = model.eval(), config, record or {}
         self.codec = codec
-        self.process = RectifiedFlow(mean=config.train.time_mean, prediction=config.train.prediction)
+        self.process = make_process(config.train, self.device)
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "mini", device: str = "cpu") -> "TextToVideo":
@@ -135,15 +134,16 @@ class TextToVideo:
         rescale: float = 0.0,
         interval: tuple[float, float] = (0.0, 1.0),
         given: Tensor | None = None,
+        sampler: str | None = None,
     ) -> Float[Tensor, "B 3 F H W"]:
         """Generate one clip a prompt, in [-1, 1]; clip i starts from the noise of seed `seed` + i.
 
-        `steps` and `guidance` default to the weights' own. Guidance other than 0 and 1 costs two
+        `steps`, `guidance` and `sampler` default to the weights' own. Guidance other than 0 and 1 costs two
         denoiser calls a step. Guidance leads away from the `negative` prompt, the empty one by
         default; `rescale` and `interval` are those of `guided`. `given` (B, 3, K, H, W), in [-1, 1],
         are the first frames of each clip, to go on from: one makes a picture move, several are a
         beginning. Raises `CaptionError` for a prompt that cannot be read, and `ValueError` for `given`
-        that cannot be the first frames.
+        that cannot be the first frames and for steps or a sampler that the process does not have.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts:
@@ -155,7 +155,8 @@ class TextToVideo:
         if given is not None:
             self.check_given(given, len(prompts))
         settings, shape = self.config.sample, self.made_shape
-        times = shifted_times(settings.steps if steps is None else steps, settings.shift)
+        steps = settings.steps if steps is None else steps
+        sampler = settings.sampler if sampler is None else sampler
         scale = settings.guidance if guidance is None else guidance
         clips = []
         for start in range(0, len(prompts), BATCH):
@@ -169,7 +170,9 @@ class TextToVideo:
             text, null = self.model.encode(part), self.model.encode([negative] * len(part))
             known = None if given is None else self._known(given[start : start + BATCH], noise)
             predict = guided(partial(self.model, given=known), text, null, scale, rescale, interval)
-            clips.append(self.to_video(sample_euler(self.process, predict, noise, times, callback=callback)))
+            rng = torch.Generator().manual_seed(seed + start)
+            made = sample(self.process, predict, noise, steps, sampler, settings.shift, rng, callback)
+            clips.append(self.to_video(made))
         video = torch.cat(clips)
         if given is not None:
             video[:, :, : given.shape[2]] = given.to(video)  # as they are, not as they were made again

@@ -37,6 +37,8 @@ class Generate:
     """Classifier-free guidance scale; 1 is none."""
     seed: int = 0
     """Seed of the first clip; the next ones count on."""
+    sampler: str | None = None
+    """Sampler of the weights' process, such as euler or heun; the weights' own by default."""
     negative: str = ""
     """A prompt that guidance leads away from."""
     given: Path | None = None
@@ -62,6 +64,7 @@ class Generate:
             steps=self.steps,
             guidance=self.guidance,
             seed=self.seed,
+            sampler=self.sampler,
             negative=self.negative,
             given=self._given(pipeline.config.data),
         )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from t2v_mini.configs import Config, ContrastiveConfig
 from t2v_mini.data.moving_shapes import Batch, contrastive_batch, training_batches
-from t2v_mini.diffusion.flow import RectifiedFlow
+from t2v_mini.diffusion.named import make_process
 from t2v_mini.layers.attention import quick_attention
 from t2v_mini.layers.conditioning import drop_condition, give_beginnings
 from t2v_mini.losses.contrastive import ContrastiveLoss
@@ -27,7 +27,7 @@ class Trainer(TrainingLoop):
     """Trains a `Generator` on Moving Shapes.
 
     With `text_weights` the text tower is that of a trained CLIP, and stays as it is. Raises
-    `ValueError` when its sizes are not those of the configuration.
+    `ValueError` when its sizes are not those of the configuration, and as `make_process` does.
     """
 
     codec: VideoVAE | None = None  # whose latents are made; None: clips
@@ -40,7 +40,7 @@ class Trainer(TrainingLoop):
         super().__init__(config, model, folder, device)
         if config.train.compile:
             self.model.denoiser.compile()
-        self.process = RectifiedFlow(mean=config.train.time_mean, prediction=config.train.prediction)
+        self.process = make_process(config.train, self.device)
 
     def loss(self, batch: Batch) -> Tensor:
         settings, rng = self.config.train, self.random()
@@ -56,7 +56,7 @@ class Trainer(TrainingLoop):
                 # The number of words changes with the batch: said at once, it saves a second compilation.
                 torch._dynamo.mark_dynamic(text.tokens, 1)
                 torch._dynamo.mark_dynamic(text.mask, 1)
-            predicted = self.model(xt, t, text, given)
+            predicted = self.model(xt, self.process.network_time(t), text, given)
         return self.process.loss(predicted.float(), x0, noise, t).mean()
 
 

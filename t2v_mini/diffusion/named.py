@@ -1,0 +1,81 @@
+"""Processes and samplers by the names that configurations give them."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from t2v_mini.configs import TrainConfig
+from t2v_mini.diffusion.flow import RectifiedFlow
+from t2v_mini.diffusion.process import GaussianDiffusion
+from t2v_mini.diffusion.samplers import (
+    Callback,
+    Predict,
+    sample_ddim,
+    sample_ddpm,
+    sample_dpm_solver_pp,
+    sample_euler,
+    sample_heun,
+    shifted_times,
+)
+from t2v_mini.diffusion.schedules import SCHEDULES, make_betas, spaced_timesteps
+
+Process = RectifiedFlow | GaussianDiffusion
+# The first of each is the one that is taken where none is named.
+FLOW_SAMPLERS: dict[str, Callable] = {"euler": sample_euler, "heun": sample_heun}
+DIFFUSION_SAMPLERS: dict[str, Callable] = {
+    "ddim": sample_ddim,
+    "ddpm": sample_ddpm,
+    "dpm-solver++": sample_dpm_solver_pp,
+}
+
+
+def make_process(settings: TrainConfig, device: str | torch.device = "cpu") -> Process:
+    """The process that a configuration names: "flow", or a noise schedule of Gaussian diffusion.
+
+    A schedule has 1000 steps, and keeps no signal in the last one (Lin et al. 2023) unless the noise is
+    predicted, which says nothing there. Raises `ValueError` for an unknown process, and as the process does.
+    """
+    if settings.process == "flow":
+        return RectifiedFlow(mean=settings.time_mean, prediction=settings.prediction)
+    if settings.process not in SCHEDULES:
+        raise ValueError(f"process must be one of flow, {', '.join(SCHEDULES)}, got {settings.process!r}")
+    betas = make_betas(settings.process, zero_terminal_snr=settings.prediction != "epsilon")
+    return GaussianDiffusion(betas, settings.prediction).to(device)
+
+
+def samplers_of(process: Process) -> dict[str, Callable]:
+    """The samplers that fit a process, by name."""
+    return FLOW_SAMPLERS if isinstance(process, RectifiedFlow) else DIFFUSION_SAMPLERS
+
+
+def sample(
+    process: Process,
+    predict: Predict,
+    noise: Float[Tensor, "B ..."],
+    steps: int,
+    sampler: str = "",
+    shift: float = 1.0,
+    generator: torch.Generator | None = None,
+    callback: Callback | None = None,
+) -> Float[Tensor, "B ..."]:
+    """Sample in so many steps; `predict` takes the times that a denoiser is given, in [0, 1].
+
+    `sampler` is one of `samplers_of`, the first one if empty. `shift` moves the times of a flow, see
+    `shifted_times`; the timesteps of a diffusion are spaced "trailing". `generator` draws the fresh noise of
+    "ddpm". Raises `ValueError` for a sampler of another process, and for steps that cannot be.
+    """
+    samplers = samplers_of(process)
+    if sampler and sampler not in samplers:
+        raise ValueError(f"sampler must be one of {', '.join(samplers)} for this process, got {sampler!r}")
+    run = samplers[sampler or next(iter(samplers))]
+    if isinstance(process, RectifiedFlow):
+        times = shifted_times(steps, shift)
+    else:
+        times = spaced_timesteps(process.steps, steps)
+
+    def at(x: Tensor, t: Tensor) -> Tensor:
+        return predict(x, process.network_time(t))
+
+    return run(process, at, noise, times, generator=generator, callback=callback)
