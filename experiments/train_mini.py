@@ -24,7 +24,7 @@ from t2v_mini.training.shipped import PRETRAINED, weights_path
 from t2v_mini.training.trainer import Trainer
 
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)
-TUNING_CLIPS, CARD_CLIPS, CHECK_CLIPS = 64, 512, 256
+TUNING_CLIPS, CARD_CLIPS, CHECK_CLIPS = 128, 1024, 256
 
 
 @dataclass
@@ -43,6 +43,8 @@ class Arguments:
     """Weights to take the denoiser from, by name or path; empty to start from scratch."""
     watch_every: int = 200
     """Steps between two looks at caption accuracy during training; 0 for none."""
+    measure: bool = False
+    """Train nothing: measure the shipped weights again, with their codec as it is now."""
     device: str = "cpu"
     """Where to train: cpu, cuda, ..."""
 
@@ -81,10 +83,20 @@ def earlier(result: str, start: str) -> dict:
 
 def ship(trainer: Trainer, curve: list[dict], start: str = "") -> Path:
     """Measure the averaged weights as they are shipped, in half precision, and write them with their card."""
-    config, name = trainer.config, trainer.config.name
+    config, losses = trainer.config, trainer.losses
     pipeline = TextToVideo.from_trainer(trainer)
+    if start:
+        pipeline.record["start"] = origin(read_record(weights_path(start)))
+    smooth = [sum(losses[i : i + 50]) / len(losses[i : i + 50]) for i in range(0, len(losses), 50)]
+    results = {"seconds": trainer.seconds, "curve": curve, "loss_per_50_steps": smooth}
+    return publish(pipeline, results | earlier(f"train_{config.name}", config.train.start))
+
+
+def publish(pipeline: TextToVideo, results: dict) -> Path:
+    """Measure a pipeline, and write its weights, its card and the results, of which some are known."""
     guidance, sweep = choose_guidance(pipeline)
-    pipeline.config = config = replace(config, sample=replace(config.sample, guidance=guidance))
+    config = replace(pipeline.config, sample=replace(pipeline.config.sample, guidance=guidance))
+    pipeline.config = config
     evaluation = {
         split: evaluate(pipeline, split, CARD_CLIPS) for split in tqdm(("seen", "unseen"), desc="card")
     }
@@ -93,20 +105,12 @@ def ship(trainer: Trainer, curve: list[dict], start: str = "") -> Path:
     if lower:
         evaluation["levels"] = [evaluate(pipeline, "unseen", CARD_CLIPS, level=level) for level in lower]
     pipeline.record |= {"evaluation": evaluation, "conditions": conditions()}
-    if start:
-        pipeline.record["start"] = origin(read_record(weights_path(start)))
-    path = PRETRAINED / f"{name}.safetensors"
+    path = PRETRAINED / f"{config.name}.safetensors"
     digest = pipeline.save(path)
     with atomic_path(path.with_suffix(".md")) as temporary:
         temporary.write_text(card(config, pipeline.record, digest))
-    name, losses = f"train_{name}", trainer.losses
-    smooth = [sum(losses[i : i + 50]) / len(losses[i : i + 50]) for i in range(0, len(losses), 50)]
-    write_results(
-        name,
-        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": curve,
-         "loss_per_50_steps": smooth, "guidance_sweep": sweep, "evaluation": evaluation}
-        | earlier(name, config.train.start),
-    )  # fmt: skip
+    found = {"guidance_sweep": sweep, "evaluation": evaluation}
+    write_results(f"train_{config.name}", results | {"config": config.to_dict(), "weights": digest} | found)
     return path
 
 
@@ -137,7 +141,11 @@ def card(config: Config, record: dict, digest: str) -> str:
 
 
 def main(arguments: Arguments) -> None:
-    """Train to the end, then measure and ship."""
+    """Train to the end, then measure and ship; or measure what is shipped."""
+    if arguments.measure:
+        pipeline = TextToVideo.from_pretrained(arguments.config, arguments.device)
+        print(f"written to {publish(pipeline, load_result(f'train_{arguments.config}'))}")
+        return
     trainer, watcher = prepared(arguments), Watcher()
     trainer.train(observe_every=arguments.watch_every, observe=watcher)
     print(f"written to {ship(trainer, watcher.curve, arguments.start)}")
