@@ -228,6 +228,7 @@ def test_info(capsys):
     assert sorted(found["weights"]) == shipped_weights()
     assert sorted(found["encoders"]) == shipped_weights("clip") != []
     assert sorted(found["codecs"]) == shipped_weights("codec") != []
+    assert sorted(found["classifiers"]) == shipped_weights("classifier")
     code, text, _ = run(capsys, "info")
     assert code == 0
     assert all(f"{name}: step " in text for name in ("mini", "clip", "codec"))

@@ -1,18 +1,25 @@
 """Check that every shipped weight still does what its card says: `python -m tools.check_weights`.
 
 The clips of the card's own check are generated and judged again, and retrieval is measured again; two
-points less is a failure. So is half a decibel less of what a codec keeps.
+points less is a failure, and so it is for a classifier's labels. So is half a decibel less of what a codec
+keeps; for a codec of real video a film is downloaded.
 """
 
 import sys
 
+import torch
 from tqdm import tqdm
 
+from experiments.film import clips_of
 from experiments.train_clip import retrieval
-from t2v_mini.configs import VideoVAEConfig
+from t2v_mini.configs import VideoClassifierConfig, VideoVAEConfig
+from t2v_mini.data.packages import BIKES
+from t2v_mini.data.video_files import from_uint8
+from t2v_mini.losses.reconstruction import psnr
 from t2v_mini.pipeline import TextToVideo, evaluate
 from t2v_mini.reconstruction import evaluate_codec
 from t2v_mini.training.checkpoint import read_record
+from t2v_mini.training.classifier import classifier_accuracy, load_classifier
 from t2v_mini.training.shipped import PRETRAINED, load_clip, shipped_weights
 from t2v_mini.training.video_vae import load_codec
 
@@ -41,6 +48,7 @@ def main() -> int:
             f"card {card['caption_accuracy']:.1%}: {'ok' if good else 'FAILED'}"
         )
     failed += sum(map(check_clip, shipped_weights("clip")))
+    failed += sum(map(check_classifier, shipped_weights("classifier")))
     return failed + sum(map(check_codec, shipped_weights("codec")))
 
 
@@ -62,6 +70,8 @@ def check_clip(name: str) -> int:
 def check_codec(name: str) -> int:
     """Measure what a codec keeps again; returns how many levels it keeps less of."""
     codec, record = load_codec(name)
+    if "films" in record["evaluation"]:
+        return check_film_codec(name)
     levels, failed = VideoVAEConfig.from_dict(record["config"]).data, 0
     for data, card in zip(levels, record["evaluation"]["levels"], strict=True):
         found = evaluate_codec(codec, data, CODEC_CLIPS)["psnr"]
@@ -69,6 +79,38 @@ def check_codec(name: str) -> int:
         failed += not good
         print(
             f"{name}: level {data.level}, {found:.1f} dB, card {card['psnr']:.1f} dB: "
+            f"{'ok' if good else 'FAILED'}"
+        )
+    return failed
+
+
+@torch.no_grad()
+def check_film_codec(name: str) -> int:
+    """Measure what a codec of real video keeps of a short film again; returns 1 if it is less."""
+    codec, record = load_codec(name)
+    card = record["evaluation"]["films"]["bikes"]
+    due = card["codecs"]["codec, latent exact"]["PSNR"]
+    decibels = []
+    for clip in clips_of(BIKES)[: card["clips"]]:
+        x = from_uint8(torch.from_numpy(clip.copy())[None])
+        made = codec.decode(codec.encode(x, pad=True).mode(), tuple(x.shape[2:]))
+        decibels.append(psnr(made, x).item())
+    found = sum(decibels) / len(decibels)
+    good = found >= due - DECIBELS
+    print(f"{name}: bikes, {found:.1f} dB, card {due:.1f} dB: {'ok' if good else 'FAILED'}")
+    return int(not good)
+
+
+def check_classifier(name: str) -> int:
+    """Count again how often all labels are right; returns how many levels are too low."""
+    model, record = load_classifier(name)
+    levels, failed = VideoClassifierConfig.from_dict(record["config"]).data, 0
+    for data, card in zip(levels, record["evaluation"]["levels"], strict=True):
+        found = classifier_accuracy(model, data, card["clips"])["all labels"]
+        good = found >= card["all labels"] - TOLERANCE
+        failed += not good
+        print(
+            f"{name}: level {data.level}, all labels {found:.1%}, card {card['all labels']:.1%}: "
             f"{'ok' if good else 'FAILED'}"
         )
     return failed

@@ -10,7 +10,8 @@ import tyro
 from tyro.conf import subcommand
 
 from t2v_mini import __version__
-from t2v_mini.cli.model import Evaluate, Generate, Info, Train
+from t2v_mini.cli.info import Info
+from t2v_mini.cli.model import Evaluate, Generate, Train
 from t2v_mini.cli.world import Judge, World
 
 Command = (

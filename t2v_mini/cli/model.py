@@ -1,4 +1,4 @@
-"""Commands about the model: generate, evaluate, train, info."""
+"""Commands about the model: generate, evaluate, train."""
 
 import json
 import math
@@ -239,70 +239,3 @@ class Train:
         if self.steps not in (None, steps):
             raise ValueError(f"steps must be {steps}, as this run was started with, got {self.steps}")
         return replace(config, train=replace(config.train, steps=steps))
-
-
-@dataclass
-class Info:
-    """List configurations and shipped weights."""
-
-    json: bool = False
-    """Print one JSON object instead of text."""
-
-    def run(self) -> None:
-        import torch
-
-        from t2v_mini.configs import CONFIGS
-        from t2v_mini.models.generator import Generator, parameter_count
-        from t2v_mini.training.checkpoint import read_record
-        from t2v_mini.training.shipped import PRETRAINED, shipped_weights
-
-        configs = {}
-        for name, config in CONFIGS.items():
-            with torch.device("meta"):
-                count = parameter_count(Generator(config.model))
-            data = config.data
-            canvas = f"{data.frames}x{data.height}x{data.width}"
-            configs[name] = {"parameters": count, "level": data.level, "canvas": canvas}
-        weights = {}
-        for name in shipped_weights():
-            record = read_record(PRETRAINED / f"{name}.safetensors")
-            unseen = record.get("evaluation", {}).get("unseen", {})
-            weights[name] = {
-                "hash": record["hash"],
-                "step": record["step"],
-                "caption_accuracy": unseen.get("caption_accuracy"),
-                "interval": unseen.get("interval"),
-            }
-        encoders, codecs = {}, {}
-        for kind, rows in (("clip", encoders), ("codec", codecs)):
-            for name in shipped_weights(kind):
-                record = read_record(PRETRAINED / f"{name}.safetensors")
-                rows[name] = {"hash": record["hash"], "step": record["step"], **record["evaluation"]}
-        if self.json:
-            found = {"configs": configs, "weights": weights, "encoders": encoders, "codecs": codecs}
-            print(json.dumps(found))
-            return
-        for name, row in configs.items():
-            print(
-                f"config  {name}: {row['parameters'] / 1e6:.2f} M parameters, "
-                f"level {row['level']}, {row['canvas']}"
-            )
-        for name, row in weights.items():
-            accuracy = row["caption_accuracy"]
-            told = "not measured" if accuracy is None else f"{accuracy:.1%}"
-            print(
-                f"weights {name}: step {row['step']}, unseen caption accuracy {told}, hash {row['hash'][:16]}"
-            )
-        for name, row in encoders.items():
-            recalls = [value["video to text"] for value in row["retrieval"].values()]
-            told = ", ".join(f"{share:.1%}" for share in recalls)
-            print(
-                f"encoder {name}: step {row['step']}, video-to-text recall at 1 by level {told}, "
-                f"hash {row['hash'][:16]}"
-            )
-        for name, row in codecs.items():
-            told = ", ".join(f"{level['psnr']:.1f}" for level in row["levels"])
-            print(
-                f"codec   {name}: step {row['step']}, {row['compression']:.0f} numbers to one, "
-                f"{told} dB by level, hash {row['hash'][:16]}"
-            )
