@@ -25,8 +25,7 @@ from benchmarks.sampling import precision, training_work
 from experiments.results_file import conditions
 from t2v_mini.configs import CODEC, CONFIGS, CodecConfig, Config
 from t2v_mini.diffusion.guidance import guided
-from t2v_mini.diffusion.named import make_process
-from t2v_mini.diffusion.samplers import sample_euler, shifted_times
+from t2v_mini.diffusion.named import make_process, sample
 from t2v_mini.layers.conditioning import TextCondition
 from t2v_mini.models.vae import VideoVAE
 
@@ -95,7 +94,7 @@ def generate(
     denoise = partial(system.denoiser.call, system.denoiser.model)
     with precision(dtype):
         predict = guided(denoise, text, null, settings.guidance)
-        z = sample_euler(process, predict, noise, shifted_times(settings.steps, settings.shift))
+        z = sample(process, predict, noise, settings.steps, settings.sampler, settings.shift)
     return system.codec.decode(z).clamp(-1, 1)
 
 

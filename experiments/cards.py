@@ -57,7 +57,8 @@ def origin_rows(record: dict, digest: str) -> list[str]:
     """Moving Shapes as the data, and `training_rows`, as rows of a table with two columns."""
     config, drawn = record["config"], "drawn on the fly"
     if config.get("codec"):
-        drawn = f"{config['train']['latents']:,} clips, as latents of the codec `{record['codec'][:12]}`"
+        made = f"the latents `{record['codec'][:12]}` of `{config['codec']}`"
+        drawn = f"{config['train']['latents']:,} clips, as {made}"
     data = f"| data | Moving Shapes, {canvases(config)}; seen combinations, {drawn} |"
     return [data, *training_rows(record, digest)]
 
@@ -75,12 +76,13 @@ def training_rows(record: dict, digest: str) -> list[str]:
             f"{start['batch']} clips, {start['seconds'] / 60:.0f} minutes |"
         )
         before, start = [row, *before], start.get("start")
+    alone = ", of the decoder alone" if record.get("decoder alone") else ""
     return [
         f"| content hash | `{digest}` |",
         f"| configuration | `{config['name']}` |",
         *before,
         f"| training | {record['step']} steps of {config['train']['batch']} clips, seed "
-        f"{config['train']['seed']}, {record['seconds'] / 60:.0f} minutes |",
+        f"{config['train']['seed']}{alone}, {record['seconds'] / 60:.0f} minutes |",
         f"| device | {where['device']}, {where['threads']} thread{'s' * (where['threads'] != 1)} |",
         f"| versions | torch {where['torch']}, Python {where['python']} |",
         f"| commit | `{(where['commit'] or 'none')[:12]}` |",

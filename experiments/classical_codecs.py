@@ -1,6 +1,7 @@
 """JPEG, frame by frame, and H.264 at the bits per pixel of something else."""
 
 import io
+import re
 from collections.abc import Callable
 
 import av
@@ -8,6 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+# x264 tells its version and its options in text, as a unit of type 6, which no picture needs.
+TEXT = re.compile(rb"\x00\x00\x00?\x01\x06.*?(?=\x00\x00\x00?\x01)", re.DOTALL)
 Coded = tuple[np.ndarray, float]  # the frames that come back, and bits per pixel
 
 
@@ -31,7 +34,7 @@ def h264(frames: UInt8[np.ndarray, "F H W 3"], crf: int) -> Coded:
         stream.options = {"crf": str(crf), "preset": "slow"}
         pictures = [av.VideoFrame.from_ndarray(frame, format="rgb24") for frame in frames]
         for packet in (p for picture in (*pictures, None) for p in stream.encode(picture)):
-            size += packet.size
+            size += len(TEXT.sub(b"", bytes(packet)))
             container.mux(packet)
     file.seek(0)
     with av.open(file) as container:

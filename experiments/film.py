@@ -1,8 +1,5 @@
 """Clips of Big Buck Bunny ((c) Blender Foundation, CC BY 3.0), and of two short films beside it."""
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -10,11 +7,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from t2v_mini.data.packages import BIG_BUCK_BUNNY, PackageFile, cache_folder, fetched
-from t2v_mini.data.video_folder import VideoFolder
+from t2v_mini.data.video_files import timed_frames
+from t2v_mini.data.video_folder import cover
 from t2v_mini.files import atomic_path
 
 FRAMES, HEIGHT, WIDTH = 17, 144, 256
-HELD_OUT = range(400, 484)  # clips of the film that are kept for the test: a minute from its middle
+HELD_OUT = range(400, 484)  # clips of the film that no training sees: a minute from its middle
+MARGIN = 4  # of them at both ends are not tested: a shot may go on across the border
 
 
 def clips_of(file: PackageFile, progress: bool = False) -> UInt8[np.ndarray, "N 3 F H W"]:
@@ -22,22 +21,22 @@ def clips_of(file: PackageFile, progress: bool = False) -> UInt8[np.ndarray, "N 
     source = fetched(file)
     path = cache_folder() / f"{source.stem}-{FRAMES}x{HEIGHT}x{WIDTH}.npy"
     if not path.is_file():
-        with tempfile.TemporaryDirectory() as name:
-            (Path(name) / source.name).symlink_to(source.resolve())
-            folder = VideoFolder(Path(name), FRAMES, HEIGHT, WIDTH)
-            reading = tqdm(folder, desc=source.name, unit="clip", disable=not progress)
-            clips = np.stack([clip.video.numpy() for clip in reading])
-        if folder.skipped:
-            raise ValueError(f"the film must be readable to its end, got {folder.skipped}")
+        clips, kept = [], []
+        for frame, _ in tqdm(timed_frames(source), desc=source.name, unit="frame", disable=not progress):
+            kept.append(cover(frame, HEIGHT, WIDTH))
+            if len(kept) == FRAMES:
+                clips.append(torch.stack(kept, dim=1).numpy())
+                kept.clear()
         with atomic_path(path) as temporary:
-            np.save(temporary, clips)
+            np.save(temporary, np.stack(clips))
     return np.load(path, mmap_mode="r")
 
 
 def held_out_clips(count: int) -> UInt8[Tensor, "N 3 F H W"]:
     """As many clips of the film that no training sees, evenly spread."""
     film = clips_of(BIG_BUCK_BUNNY, progress=True)
-    numbers = np.linspace(HELD_OUT.start, HELD_OUT.stop - 1, count).round().astype(int)
+    first, last = HELD_OUT.start + MARGIN, HELD_OUT.stop - 1 - MARGIN
+    numbers = np.linspace(first, last, count).round().astype(int)
     return torch.from_numpy(np.stack([film[number] for number in numbers]))
 
 

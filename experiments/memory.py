@@ -47,7 +47,9 @@ def nearest(z: Float[Tensor, "N Z G I J"], stock: np.ndarray) -> tuple[Tensor, T
     least, place = torch.full((len(z),), float("inf")), torch.zeros(len(z), dtype=torch.long)
     for start in range(0, len(stock), BLOCK):
         block = torch.from_numpy(stock[start : start + BLOCK].astype(np.float32)).flatten(1)
-        distance, found = torch.cdist(flat, block).min(dim=1)
+        # By differences: sums of squares would lose distances near 0, which are what this is about.
+        mode = "donot_use_mm_for_euclid_dist"
+        distance, found = torch.cdist(flat, block, compute_mode=mode).min(dim=1)
         closer = distance < least
         least = torch.where(closer, distance, least)
         place = torch.where(closer, found + start, place)

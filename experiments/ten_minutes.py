@@ -43,7 +43,7 @@ class Arguments:
     patch: tuple[int, int, int] = (5, 2, 2)
     """Latent frames, rows and columns of a token."""
     looks: int = 6
-    """Looks at caption accuracy during the training of each generator."""
+    """1 or more looks at caption accuracy during the training of each generator."""
     arms: tuple[str, ...] = ("latents", "pixels")
     """Which of them to train."""
     out: str = "ten_minutes"
@@ -77,7 +77,7 @@ def trained(trainer: Trainer, before: float, looks: int) -> dict:
     """Train to the end; the curve's minutes count from nothing, `before` seconds earlier."""
     watcher = Watcher(WATCH_CLIPS)
     trainer.train(observe_every=max(1, trainer.config.train.steps // looks), observe=watcher)
-    for point in watcher.curve:
+    for point in trainer.curve:
         point["minutes"] += before / 60
     pipeline = TextToVideo.from_trainer(trainer)
     return {
@@ -85,7 +85,7 @@ def trained(trainer: Trainer, before: float, looks: int) -> dict:
         "seconds of the generator": trainer.seconds,
         "steps": trainer.step,
         "parameters": parameter_count(trainer.model),
-        "curve": watcher.curve,
+        "curve": trainer.curve,
         "evaluation": evaluate(pipeline, "unseen", CARD_CLIPS),
         "config": trainer.config.to_dict(),
     }
@@ -93,7 +93,7 @@ def trained(trainer: Trainer, before: float, looks: int) -> dict:
 
 def on_latents(arguments: Arguments) -> dict:
     """The arm of latents: codec, latents, generator."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         path, found = quick_codec(arguments.codec_steps, Path(name))
         began = time.perf_counter()
         cache = cache_latents(Path(name) / "latents", load_codec(path)[0], [DATA], arguments.cached)
@@ -112,8 +112,11 @@ def on_pixels(arguments: Arguments) -> dict:
 def main(arguments: Arguments) -> None:
     """Train both, and write what was measured."""
     makers = {"latents": on_latents, "pixels": on_pixels}
-    arms = {name: makers[name](arguments) for name in arguments.arms}
-    for name, row in arms.items():
+    arms = {}
+    for name in arguments.arms:
+        row = arms[name] = makers[name](arguments)
+        if arguments.out:  # after each, so that a kill in the second loses nothing of the first
+            write_results(arguments.out, {"arms": arms})
         found = row["evaluation"]
         tqdm.write(
             f"{name}: {row['minutes']:.1f} minutes, {found['caption_accuracy']:.1%} of {found['clips']} "
@@ -121,8 +124,6 @@ def main(arguments: Arguments) -> None:
         )
         if "codec" in row:
             tqdm.write(f"codec: {row['codec']}, latents {row['seconds of the latents']:.0f} s")
-    if arguments.out:
-        write_results(arguments.out, {"arms": arms})
 
 
 if __name__ == "__main__":

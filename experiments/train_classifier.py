@@ -38,10 +38,7 @@ class Arguments:
 
 
 class Watcher:
-    """Looks at unseen clips of each level during training and keeps the curve."""
-
-    def __init__(self) -> None:
-        self.curve: list[dict] = []
+    """Looks at unseen clips of each level during training and adds a point to the run's curve."""
 
     def __call__(self, trainer: ClassifierTrainer) -> str:
         model = classifier_of(trainer.config, trainer.ema.state)
@@ -49,7 +46,7 @@ class Watcher:
             str(data.level): classifier_accuracy(model, data, WATCH_CLIPS)["all labels"]
             for data in trainer.config.data
         }
-        self.curve.append({"step": trainer.step, "minutes": trainer.seconds / 60, "all labels": found})
+        trainer.curve.append({"step": trainer.step, "minutes": trainer.seconds / 60, "all labels": found})
         return ", ".join(f"level {level} {share:.0%}" for level, share in found.items())
 
 
@@ -108,7 +105,7 @@ def main(arguments: Arguments) -> None:
         temporary.write_text(card(record, digest))
     write_results(
         "train_classifier",
-        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": watcher.curve}
+        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": trainer.curve}
         | found,
     )
     tqdm.write(f"written to {path}")

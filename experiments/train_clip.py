@@ -131,14 +131,11 @@ def swapped(facts: Facts) -> Facts:
 
 
 class Watcher:
-    """Looks at retrieval during training and keeps the curve."""
-
-    def __init__(self) -> None:
-        self.curve: list[dict] = []
+    """Looks at retrieval during training and adds a point to the run's curve."""
 
     def __call__(self, trainer: ContrastiveTrainer) -> str:
         found = retrieval(clip_of(trainer.config, trainer.ema.state), draws=1)
-        self.curve.append({"step": trainer.step, "minutes": trainer.seconds / 60} | found)
+        trainer.curve.append({"step": trainer.step, "minutes": trainer.seconds / 60} | found)
         return ", ".join(f"{name} {row['video to text']:.0%}" for name, row in found.items())
 
 
@@ -167,7 +164,7 @@ def main(arguments: Arguments) -> None:
         temporary.write_text(card(record, digest))
     write_results(
         "train_clip",
-        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": watcher.curve}
+        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": trainer.curve}
         | found,
     )
     tqdm.write(f"written to {path}")

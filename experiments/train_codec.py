@@ -26,7 +26,14 @@ from t2v_mini.notebook import load_result
 from t2v_mini.reconstruction import evaluate_codec
 from t2v_mini.training.ema import EMA
 from t2v_mini.training.shipped import PRETRAINED
-from t2v_mini.training.video_vae import VideoVAETrainer, codec_of, load_codec, measure_latents, save_codec
+from t2v_mini.training.video_vae import (
+    VideoVAETrainer,
+    codec_of,
+    latents_hash,
+    load_codec,
+    measure_latents,
+    save_codec,
+)
 
 CARD_CLIPS, WATCH_CLIPS, STATISTICS_CLIPS = 1024, 64, 1024
 
@@ -53,7 +60,8 @@ class Refinement(VideoVAETrainer):
     """Goes on from finished weights; a clip counts as many times as its squared error is that of its batch.
 
     Where one thing covers another, a codec is worst, and such clips are few. (Weights that grow with the
-    error, as in the focal loss, Lin et al. 2017.)
+    error, as in the focal loss, Lin et al. 2017.) With `decoder` the encoder stays as it is. Raises as
+    `load_codec` does.
     """
 
     def __init__(self, start: str, config: VideoVAEConfig, folder: Path, decoder: bool = False) -> None:
@@ -66,15 +74,16 @@ class Refinement(VideoVAETrainer):
         )
         self.model.load_state_dict(codec.state_dict())
         self.ema = EMA(self.model, train.ema)
+        self.decoder = decoder
         if decoder:
             self.model.encoder.requires_grad_(False)
 
     def record(self) -> dict:
         """As for any codec, and what it started from."""
-        return super().record() | {"start": self.origin}
+        return super().record() | {"start": self.origin} | ({"decoder alone": True} if self.decoder else {})
 
     def batches(self, stop: int) -> Iterator[Batch]:
-        """Level 1, with one object, every fifth step; the others take turns, a batch each."""
+        """The first level, with one object, half as often as each of the others; a batch each, in turns."""
         first, *others = self.config.data
         turns, train = [*others, *others, first] if others else [first], self.config.train
         return training_batches(turns, self.step, stop, train.batch, train.seed)
@@ -85,15 +94,12 @@ class Refinement(VideoVAETrainer):
 
 
 class Watcher:
-    """Looks at reconstructions of unseen clips during training and keeps the curve."""
-
-    def __init__(self) -> None:
-        self.curve: list[dict] = []
+    """Looks at reconstructions of unseen clips during training and adds a point to the run's curve."""
 
     def __call__(self, trainer: VideoVAETrainer) -> str:
         codec = codec_of(trainer.config, trainer.ema.state)
         rows = [evaluate_codec(codec, data, WATCH_CLIPS) for data in trainer.config.data]
-        self.curve.append({"step": trainer.step, "minutes": trainer.seconds / 60, "levels": rows})
+        trainer.curve.append({"step": trainer.step, "minutes": trainer.seconds / 60, "levels": rows})
         return ", ".join(f"level {row['level']} {row['psnr']:.1f} dB, {row['ceiling']:.0%}" for row in rows)
 
 
@@ -131,8 +137,8 @@ def measure(codec: VideoVAE, levels: tuple[DataConfig, ...]) -> dict:
     }
 
 
-def card(record: dict, digest: str) -> str:
-    """The model card, from what was measured."""
+def card(record: dict, digest: str, latents: str) -> str:
+    """The model card, from what was measured, and the hash of what makes latents."""
     found, data = record["evaluation"], record["config"]["data"][0]
     canvas = f"{data['frames']} x {data['height']} x {data['width']}"
     rows = found["levels"]
@@ -145,6 +151,7 @@ def card(record: dict, digest: str) -> str:
         "| | |",
         "| --- | --- |",
         *origin_rows(record, digest),
+        f"| hash of what makes latents | `{latents}` |",
         f"| decoding a clip of {canvas} | {1000 * found['decode_seconds']:.0f} ms |",
         "",
         "| unseen combinations | PSNR, median | PSNR, worst | whole captions | 95% interval | clips |",
@@ -168,7 +175,7 @@ def ship(codec: VideoVAE, record: dict, results: dict) -> None:
     path = PRETRAINED / f"{CODEC.name}.safetensors"
     digest = save_codec(codec, path, record)
     with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card(record, digest))
+        temporary.write_text(card(record, digest, latents_hash(codec)))
     write_results("train_codec", results | {"weights": digest})
     tqdm.write(f"written to {path}")
 
@@ -193,9 +200,11 @@ def main(arguments: Arguments) -> None:
     codec = codec_of(config, trainer.ema.state)
     if not arguments.decoder:
         measure_latents(codec, statistics_clips(config.data, STATISTICS_CLIPS))
+    elif latents_hash(codec) != latents_hash(load_codec(arguments.start)[0]):
+        raise ValueError("decoder must be as when the run was started, but its encoder has been trained")
     found = measure(codec, config.data)
     record = trainer.record() | {"evaluation": found, "conditions": conditions()}
-    results = {"config": config.to_dict(), "seconds": trainer.seconds, "curve": watcher.curve}
+    results = {"config": config.to_dict(), "seconds": trainer.seconds, "curve": trainer.curve}
     ship(codec, record, results | found)
 
 

@@ -22,7 +22,7 @@ from experiments.train_codec import compression
 from t2v_mini.configs import CodecConfig, CodecLossConfig, DataConfig, TrainConfig, VideoVAEConfig
 from t2v_mini.data.moving_shapes import Batch
 from t2v_mini.data.packages import BIG_BUCK_BUNNY, BIKES, CARPHONE
-from t2v_mini.data.video_files import from_uint8, to_uint8
+from t2v_mini.data.video_files import frames_uint8, from_uint8
 from t2v_mini.files import atomic_path
 from t2v_mini.losses.perceptual import LPIPS, load_lpips
 from t2v_mini.losses.reconstruction import psnr, ssim
@@ -82,13 +82,8 @@ def rounded(codec: VideoVAE, x: torch.Tensor) -> tuple[torch.Tensor, float]:
     return made, bits / x[:, 0].numel()
 
 
-def as_bytes(x: torch.Tensor) -> np.ndarray:
-    """A clip (1, 3, F, H, W) in [-1, 1] as frames (F, H, W, 3) of bytes."""
-    return to_uint8(x)[0].permute(1, 2, 3, 0).numpy()
-
-
 def as_clip(frames: np.ndarray) -> torch.Tensor:
-    """The inverse of `as_bytes`."""
+    """Frames (F, H, W, 3) of bytes as a clip (1, 3, F, H, W) in [-1, 1]."""
     return from_uint8(torch.from_numpy(frames).permute(3, 0, 1, 2)[None])
 
 
@@ -97,10 +92,10 @@ def compared(codec: VideoVAE, clip: torch.Tensor, metric: LPIPS) -> dict[str, di
     """What the codec, JPEG and H.264 make of a clip of bytes, at the bits that the codec needs."""
     x = from_uint8(clip[None])
     shown, rate = rounded(codec, x)
-    exact = codec.decode(codec.encode(x, pad=True).mode(), tuple(x.shape[2:])).clamp(-1, 1)
+    exact = codec.reconstruct(x)
     found = {"codec, latent rounded": (shown, rate), "codec, latent exact": (exact, None)}
     for name, (coder, settings) in CODERS.items():
-        coded = at_rate(coder, settings, as_bytes(x), rate)
+        coded = at_rate(coder, settings, frames_uint8(x[0]), rate)
         found[name] = as_clip(coded["frames"]), coded["rate"]
     return {
         name: {
@@ -144,10 +139,9 @@ def measure(codec: VideoVAE, clips: int) -> dict:
 
 
 class Watcher:
-    """Looks at reconstructions of held-out clips during training and keeps the curve."""
+    """Looks at reconstructions of held-out clips during training and adds a point to the run's curve."""
 
     def __init__(self) -> None:
-        self.curve: list[dict] = []
         self.clips = from_uint8(held_out_clips(WATCH_CLIPS))
 
     @torch.no_grad()
@@ -157,7 +151,7 @@ class Watcher:
             codec.decode(codec.encode(x, pad=True).mode(), tuple(x.shape[2:])) for x in self.clips.split(1)
         ]
         found = psnr(torch.cat(made), self.clips).mean().item()
-        self.curve.append({"step": trainer.step, "minutes": trainer.seconds / 60, "psnr": found})
+        trainer.curve.append({"step": trainer.step, "minutes": trainer.seconds / 60, "psnr": found})
         return f"held out {found:.2f} dB"
 
 
@@ -167,7 +161,9 @@ def card(record: dict, digest: str) -> str:
     lines = [
         f"# {record['config']['name']}",
         "",
-        f"Clips of real video to latents and back: {found['compression']:.0f} numbers of a clip become one.",
+        f"Clips of real video to latents and back: {found['compression']:.0f} numbers of a clip become one. "
+        "The bits of the rounded latent are the entropy of each channel, what an ideal coder needs; those of "
+        "JPEG are whole files, those of H.264 packets.",
         "",
         "| | |",
         "| --- | --- |",
@@ -207,7 +203,7 @@ def main(arguments: Arguments) -> None:
         temporary.write_text(card(record, digest))
     write_results(
         "train_film",
-        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": watcher.curve}
+        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": trainer.curve}
         | found,
     )
     tqdm.write(f"written to {path}")

@@ -81,14 +81,14 @@ def earlier(result: str, start: str) -> dict:
     return {"before": before} if before.get("weights") == start else {}
 
 
-def ship(trainer: Trainer, curve: list[dict], start: str = "") -> Path:
+def ship(trainer: Trainer, start: str = "") -> Path:
     """Measure the averaged weights as they are shipped, in half precision, and write them with their card."""
     config, losses = trainer.config, trainer.losses
     pipeline = TextToVideo.from_trainer(trainer)
     if start:
         pipeline.record["start"] = origin(read_record(weights_path(start)))
     smooth = [sum(losses[i : i + 50]) / len(losses[i : i + 50]) for i in range(0, len(losses), 50)]
-    results = {"seconds": trainer.seconds, "curve": curve, "loss_per_50_steps": smooth}
+    results = {"seconds": trainer.seconds, "curve": trainer.curve, "loss_per_50_steps": smooth}
     return publish(pipeline, results | earlier(f"train_{config.name}", config.train.start))
 
 
@@ -104,7 +104,8 @@ def publish(pipeline: TextToVideo, results: dict) -> Path:
     lower = range(1, config.data.level)
     if lower:
         evaluation["levels"] = [evaluate(pipeline, "unseen", CARD_CLIPS, level=level) for level in lower]
-    pipeline.record |= {"evaluation": evaluation, "conditions": conditions()}
+    # Weights that are only measured again keep the conditions of their training.
+    pipeline.record = {"conditions": conditions()} | pipeline.record | {"evaluation": evaluation}
     path = PRETRAINED / f"{config.name}.safetensors"
     digest = pipeline.save(path)
     with atomic_path(path.with_suffix(".md")) as temporary:
@@ -127,7 +128,8 @@ def card(config: Config, record: dict, digest: str) -> str:
         "| | |",
         "| --- | --- |",
         *origin_rows(record, digest),
-        f"| sampling | {config.sample.steps} Euler steps, guidance {config.sample.guidance} |",
+        f"| sampling | {config.sample.steps} steps of {record['evaluation']['unseen']['sampler']}, "
+        f"guidance {config.sample.guidance} |",
         "",
         *accuracy_table(record["evaluation"]),
         "",
@@ -148,7 +150,7 @@ def main(arguments: Arguments) -> None:
         return
     trainer, watcher = prepared(arguments), Watcher()
     trainer.train(observe_every=arguments.watch_every, observe=watcher)
-    print(f"written to {ship(trainer, watcher.curve, arguments.start)}")
+    print(f"written to {ship(trainer, arguments.start)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from t2v_mini.configs import Config
 from t2v_mini.data.checks import check_video
 from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.diffusion.guidance import guided
-from t2v_mini.diffusion.named import make_process, sample
+from t2v_mini.diffusion.named import make_process, sample, samplers_of
 from t2v_mini.layers.conditioning import known_frames
 from t2v_mini.metrics.caption_accuracy import caption_accuracy
 from t2v_mini.metrics.diversity import spread_ratio
@@ -72,6 +72,11 @@ class TextToVideo:
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.model.parameters()).device
+
+    @property
+    def sampler(self) -> str:
+        """The sampler that is taken where none is named."""
+        return self.config.sample.sampler or next(iter(samplers_of(self.process)))
 
     def check_prompt(self, prompt: str) -> str:
         """Return the prompt, or raise `CaptionError` when the world or this model does not know it."""
@@ -138,6 +143,8 @@ class TextToVideo:
     ) -> Float[Tensor, "B 3 F H W"]:
         """Generate one clip a prompt, in [-1, 1]; clip i starts from the noise of seed `seed` + i.
 
+        (The fresh noise of the sampler "ddpm" is that of a batch, so that its clips depend on the others.)
+
         `steps`, `guidance` and `sampler` default to the weights' own. Guidance other than 0 and 1 costs two
         denoiser calls a step. Guidance leads away from the `negative` prompt, the empty one by
         default; `rescale` and `interval` are those of `guided`. `given` (B, 3, K, H, W), in [-1, 1],
@@ -156,7 +163,7 @@ class TextToVideo:
             self.check_given(given, len(prompts))
         settings, shape = self.config.sample, self.made_shape
         steps = settings.steps if steps is None else steps
-        sampler = settings.sampler if sampler is None else sampler
+        sampler = sampler or self.sampler
         scale = settings.guidance if guidance is None else guidance
         clips = []
         for start in range(0, len(prompts), BATCH):
@@ -170,7 +177,8 @@ class TextToVideo:
             text, null = self.model.encode(part), self.model.encode([negative] * len(part))
             known = None if given is None else self._known(given[start : start + BATCH], noise)
             predict = guided(partial(self.model, given=known), text, null, scale, rescale, interval)
-            rng = torch.Generator().manual_seed(seed + start)
+            # Not the seed of a clip's first noise, which "ddpm" would draw once more.
+            rng = torch.Generator().manual_seed(2**32 + seed + start)
             made = sample(self.process, predict, noise, steps, sampler, settings.shift, rng, callback)
             clips.append(self.to_video(made))
         video = torch.cat(clips)
@@ -194,6 +202,7 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     look: Callable[[list[Facts], Tensor], None] | None = None,
     level: int | None = None,
+    sampler: str | None = None,
 ) -> dict:
     """The frozen protocol: full captions of seeds 0 ... clips - 1, one sample each, all of them judged.
 
@@ -213,7 +222,7 @@ def evaluate(
     made, verdicts, ceiling, truth = [], [], [], []
     for start in range(0, clips, BATCH):
         part = slice(start, start + BATCH)
-        video = pipeline(captions[part], steps=steps, guidance=guidance, seed=start).cpu()
+        video = pipeline(captions[part], steps, guidance, seed=start, sampler=sampler).cpu()
         real = render(scenes[part], data.frames, data.height, data.width)
         verdicts += judge_claims(video, claims[part], captions[part])
         ceiling += judge_claims(real, claims[part], captions[part])
@@ -235,21 +244,21 @@ def evaluate(
         "split": split,
         "steps": pipeline.config.sample.steps if steps is None else steps,
         "guidance": pipeline.config.sample.guidance if guidance is None else guidance,
+        "sampler": sampler or pipeline.sampler,
     }
 
 
 class Watcher:
-    """Looks at a training run: judges clips of its averaged weights, and keeps the curve.
+    """Looks at a training run: judges clips of its averaged weights, and adds a point to the run's curve.
 
     The clips are the first of the frozen protocol, on unseen combinations, with the configuration's guidance.
     """
 
     def __init__(self, clips: int = 64) -> None:
         self.clips = clips
-        self.curve: list[dict] = []
 
     def __call__(self, trainer: Trainer) -> str:
         found = evaluate(TextToVideo.from_trainer(trainer), "unseen", self.clips)
         point = {"step": trainer.step, "minutes": trainer.seconds / 60, "clips": self.clips}
-        self.curve.append(point | {key: found[key] for key in ("caption_accuracy", "interval", "facts")})
+        trainer.curve.append(point | {key: found[key] for key in ("caption_accuracy", "interval", "facts")})
         return f"unseen {found['caption_accuracy']:.0%}"

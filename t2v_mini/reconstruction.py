@@ -19,8 +19,7 @@ def reconstructions(codec: VideoVAE, data: DataConfig, clips: int) -> tuple[Tens
     real, made = [], []
     for start in range(0, clips, BATCH):
         part = render(scenes[start : start + BATCH], data.frames, data.height, data.width)
-        posterior = codec.encode(part, pad=True)
-        made.append(codec.decode(posterior.mode(), tuple(part.shape[2:])).clamp(-1, 1))
+        made.append(codec.reconstruct(part.to(codec.latent_mean.device)).cpu())
         real.append(part)
     return torch.cat(real), torch.cat(made), [scene.facts for scene in scenes]
 

@@ -9,17 +9,29 @@ from PIL import Image
 
 import t2v_mini
 from t2v_mini.cli import main
-from t2v_mini.configs import CONFIGS, Config, DataConfig, ModelConfig, TrainConfig
+from t2v_mini.configs import (
+    CONFIGS,
+    ClassifierConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    TrainConfig,
+    VideoClassifierConfig,
+)
 from t2v_mini.data.latent_cache import LatentCache
 from t2v_mini.data.video_files import frames_uint8, read_video, write_video
 from t2v_mini.data.video_folder import beginning
+from t2v_mini.models.classifier import MotionClassifier
 from t2v_mini.models.generator import Generator
 from t2v_mini.pipeline import TextToVideo, evaluate
+from t2v_mini.training import shipped
 from t2v_mini.training.checkpoint import read_record, save_checkpoint
+from t2v_mini.training.classifier import save_classifier
 from t2v_mini.training.shipped import shipped_weights
 from t2v_mini.training.trainer import Trainer
-from t2v_mini.training.video_vae import latents_hash, load_codec
+from t2v_mini.training.video_vae import latents_hash, load_codec, save_codec
 from t2v_mini.world import CaptionError, parse, render, sample_scenes, scene_for
+from tests.tiny_codec import TINY_CODEC, tiny_codec
 
 TINY = Config(
     "tiny",
@@ -88,7 +100,8 @@ def test_generate_goes_on_from_a_picture_and_from_a_video(capsys, tmp_path):
             torch.testing.assert_close(made[:, :frames, ::scale, ::scale], first, atol=0.01, rtol=0)
     for wrong, message in (
         (("--given", picture, "--frames", 2), "path must hold 2 frames, got 1"),
-        (("--given", picture, "--frames", 0), "frames must lie between 0 and"),
+        (("--given", picture, "--frames", 0), "frames must be from 1 to 7, got 0"),
+        (("--frames", 3), "frames must be 1 where no picture or video is given, got 3"),
         (("--given", tmp_path / "none.mp4"), "there is none at"),
         (("--given", path), "path must end in one of"),
     ):
@@ -232,6 +245,27 @@ def test_info(capsys):
     code, text, _ = run(capsys, "info")
     assert code == 0
     assert all(f"{name}: step " in text for name in ("mini", "clip", "codec"))
+
+
+def test_info_tells_of_classifiers_and_of_codecs_of_films(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(shipped, "PRETRAINED", tmp_path)
+    config = VideoClassifierConfig("seer", model=ClassifierConfig(widths=(8, 8)))
+    record = {"config": config.to_dict(), "step": 7, "evaluation": {"levels": [{"all labels": 0.25}]}}
+    save_classifier(MotionClassifier(config.model), tmp_path / "seer.safetensors", record)
+    exact = {"codec, latent exact": {"PSNR": 30.25}}
+    record = {
+        "config": TINY_CODEC.to_dict(),
+        "step": 9,
+        "evaluation": {"compression": 48.0, "films": {"a film": {"codecs": exact}}},
+    }
+    save_codec(tiny_codec(), tmp_path / "film.safetensors", record)
+    code, text, err = run(capsys, "info")
+    assert code == 0, err
+    assert "classifier seer: step 7, all labels right by level 25.0%" in text
+    assert "film: step 9, 48 numbers to one, 30.2 dB by film" in text
+    code, text, _ = run(capsys, "info", "--json")
+    found = json.loads(text)
+    assert list(found["classifiers"]) == ["seer"] and list(found["codecs"]) == ["film"]
 
 
 BAD = [

@@ -61,6 +61,29 @@ def test_numbers_of_training_clips_are_those_of_the_stream(pipeline, cache):
         assert distances == sorted(distances)
 
 
+def test_a_copy_is_found_and_named(pipeline, cache, monkeypatch):
+    # As if decoder and encoder lost nothing, and the generator knew one training clip by heart.
+    stored = torch.from_numpy(cache.latents[:].astype(np.float32))
+    monkeypatch.setattr(memory, "CLOSEST", 1)
+    monkeypatch.setattr(memory, "latents_of", lambda pipeline, clips: clips)
+    monkeypatch.setattr(memory, "render", lambda scenes, *size: torch.randn(len(scenes), *stored.shape[1:]))
+
+    class Parrot:
+        config, to_video = pipeline.config, staticmethod(lambda z: z)
+
+        def __call__(self, prompts):
+            made = torch.randn(len(prompts), *stored.shape[1:])
+            made[2] = stored[7]
+            return made
+
+    row = level_row(Parrot(), cache, turn=1, clips=3)
+    assert row["copies that find their own"] == 1.0
+    assert row["groups"]["copies of training clips"]["median"] == 0
+    assert row["groups"]["new clips of the world"]["least"] > 1
+    (pair,) = row["closest"]
+    assert (pair["seed"], pair["training clip"], pair["distance"]) == (2, 7, 0)
+
+
 def test_results_name_the_weights(pipeline, cache, monkeypatch):
     monkeypatch.setattr(memory.TextToVideo, "from_pretrained", lambda weights: pipeline)
     written = {}

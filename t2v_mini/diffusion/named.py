@@ -32,7 +32,7 @@ DIFFUSION_SAMPLERS: dict[str, Callable] = {
 
 
 def make_process(settings: TrainConfig, device: str | torch.device = "cpu") -> Process:
-    """The process that a configuration names: "flow", or a noise schedule of Gaussian diffusion.
+    """The process that a configuration names, on a device: "flow", or a schedule of Gaussian diffusion.
 
     A schedule has 1000 steps, and keeps no signal in the last one (Lin et al. 2023) unless the noise is
     predicted, which says nothing there. Raises `ValueError` for an unknown process, and as the process does.
@@ -72,6 +72,8 @@ def sample(
     run = samplers[sampler or next(iter(samplers))]
     if isinstance(process, RectifiedFlow):
         times = shifted_times(steps, shift)
+    elif type(steps) is not int or not 1 <= steps <= process.steps:
+        raise ValueError(f"steps must be an integer from 1 to {process.steps}, got {steps!r}")
     else:
         times = spaced_timesteps(process.steps, steps)
 

@@ -3,11 +3,9 @@
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from t2v_mini.data.packages import LPIPS_ALEXNET, fetched, unpickled_arrays
-from t2v_mini.files import atomic_path
 
 # AlexNet (Krizhevsky et al. 2012), as torchvision has it: channels, kernel, stride, padding.
 CONVS = ((64, 11, 4, 2), (192, 5, 1, 2), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
@@ -72,17 +70,13 @@ def load_lpips(device: str | torch.device = "cpu") -> LPIPS:
 
     Raises as `fetched` does.
     """
-    source = fetched(LPIPS_ALEXNET)
-    path = source.with_suffix(".safetensors")
-    if not path.is_file():
-        arrays = {name: torch.from_numpy(array) for name, array in unpickled_arrays(source).items()}
-        state = {}
-        for i in range(len(CONVS)):
-            state[f"convs.{i}.weight"] = arrays[f"AlexNet_0/Conv_{i}/kernel"].permute(3, 2, 0, 1).contiguous()
-            state[f"convs.{i}.bias"] = arrays[f"AlexNet_0/Conv_{i}/bias"]
-            state[f"heads.{i}"] = arrays[f"NetLinLayer_{i}/Conv_0/kernel"].flatten()
-        with atomic_path(path) as temporary:
-            save_file(state, str(temporary))
+    found = unpickled_arrays(fetched(LPIPS_ALEXNET))
+    arrays = {name: torch.from_numpy(array) for name, array in found.items()}
+    state = {}
+    for i in range(len(CONVS)):
+        state[f"convs.{i}.weight"] = arrays[f"AlexNet_0/Conv_{i}/kernel"].permute(3, 2, 0, 1)
+        state[f"convs.{i}.bias"] = arrays[f"AlexNet_0/Conv_{i}/bias"]
+        state[f"heads.{i}"] = arrays[f"NetLinLayer_{i}/Conv_0/kernel"].flatten()
     metric = LPIPS()
-    metric.load_state_dict(load_file(path))
+    metric.load_state_dict(state)
     return metric.requires_grad_(False).eval().to(device)

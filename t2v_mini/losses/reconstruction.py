@@ -38,7 +38,8 @@ def ssim(found: Float[Tensor, "B C F H W"], clip: Float[Tensor, "B C F H W"]) ->
     """Structural similarity of each clip: 1 for equal ones. Numbers in [-1, 1], whose range is 2.
 
     Wang et al. 2004 (equation 13), with their window of 11 by 11 pixels and their constants; the mean over
-    channels, frames and all places where the window fits. Raises `ValueError` for frames below its size.
+    channels, frames and all places where the window fits. Raises `ValueError` for shapes that differ and for
+    frames below its size.
     """
     if found.shape != clip.shape or min(clip.shape[3:]) < WINDOW:
         raise ValueError(

@@ -225,6 +225,10 @@ class VideoVAE(nn.Module):
         """What a diffusion model makes instead of a clip of any size: the normalised mode."""
         return self.normalize(self.encode(x, pad=True).mode())
 
+    def reconstruct(self, x: Float[Tensor, "B C F H W"]) -> Float[Tensor, "B C F H W"]:
+        """What comes back from the mode of a clip's posterior, at the clip's own size, in [-1, 1]."""
+        return self.decode(self.encode(x, pad=True).mode(), tuple(x.shape[2:])).clamp(-1, 1)
+
     def forward(
         self, x: Float[Tensor, "B C F H W"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "B C F H W"], Posterior]:

@@ -61,13 +61,18 @@ def classifier_accuracy(model: MotionClassifier, data: DataConfig, clips: int) -
     """On the first unseen clips of the frozen protocol: how often all labels are right, and each of them.
 
     `labels` has for each label the shares found where it holds and where it does not; `None` where no clip
-    is of that kind.
+    is of that kind. Raises `ValueError` for a number of clips that cannot be.
     """
-    scenes = evaluation_set(data, "unseen", clips)
+    if type(clips) is not int or clips < 1:
+        raise ValueError(f"clips must be a positive integer, got {clips!r}")
+    scenes, device = evaluation_set(data, "unseen", clips), next(model.parameters()).device
     truth = labels_of([scene.facts for scene in scenes]).bool()
     found = torch.cat(
         [
-            model(render(scenes[start : start + BATCH], data.frames, data.height, data.width)) > 0
+            (
+                model(render(scenes[start : start + BATCH], data.frames, data.height, data.width).to(device))
+                > 0
+            ).cpu()
             for start in range(0, clips, BATCH)
         ]
     )

@@ -34,6 +34,7 @@ class TrainingLoop:
         self.ema = EMA(self.model, config.train.ema)
         self.step, self.seconds = 0, 0.0
         self.losses: list[float] = []
+        self.curve: list[dict] = []  # what observers found on the way; it is kept with the state
 
     def batches(self, stop: int) -> Iterator[Batch]:
         """The batches from the present step up to `stop`: Moving Shapes, its levels in turn."""
@@ -117,17 +118,22 @@ class TrainingLoop:
         tensors |= {f"ema.{name}": value for name, value in self.ema.state.items()}
         tensors |= {f"optimizer.{name}": value for name, value in self.optimizers.state_tensors().items()}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        save_checkpoint(self.checkpoint, tensors, {**self.record(), "ema_updates": self.ema.updates})
+        kept = {"ema_updates": self.ema.updates, "curve": self.curve}
+        save_checkpoint(self.checkpoint, tensors, self.record() | kept)
 
     def resume(self) -> None:
         """Take over the state of the checkpoint in the loop's folder."""
         tensors, record = load_checkpoint(self.checkpoint)
         if type(self.config).from_dict(record["config"]) != self.config:
-            raise ValueError(f"{self.checkpoint} belongs to another configuration than {self.config.name!r}")
+            raise ValueError(
+                f"{self.checkpoint} belongs to another configuration than {self.config.name!r}: give another "
+                f"folder, or remove the file if that run is finished"
+            )
         self.model.load_state_dict(_part(tensors, "model."))
         self.ema.load(_part(tensors, "ema."), record["ema_updates"])
         self.optimizers.load_state_tensors(_part(tensors, "optimizer."))
         self.step, self.seconds, self.losses = record["step"], record["seconds"], tensors["losses"].tolist()
+        self.curve = record.get("curve", [])
 
 
 def _part(tensors: dict, prefix: str) -> dict:

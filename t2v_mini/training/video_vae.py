@@ -55,7 +55,8 @@ class VideoVAETrainer(TrainingLoop):
 @torch.no_grad()
 def measure_latents(codec: VideoVAE, clips: Tensor) -> None:
     """Store mean and deviation of each latent channel over these clips in the codec."""
-    z = torch.cat([codec.encode(part, pad=True).mode() for part in clips.split(BATCH)])
+    device = codec.latent_mean.device
+    z = torch.cat([codec.encode(part.to(device), pad=True).mode() for part in clips.split(BATCH)])
     codec.latent_mean.copy_(z.mean((0, 2, 3, 4)))
     codec.latent_std.copy_(z.std((0, 2, 3, 4)))
 

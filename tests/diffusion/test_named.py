@@ -72,7 +72,7 @@ def test_names_of_something_else_are_refused():
     with pytest.raises(ValueError, match="sampler must be one of euler, heun for this process, got 'ddim'"):
         sample(flow, best(flow, "x0"), noise, 4, "ddim")
     diffusion = make_process(TrainConfig(process="cosine"))
-    with pytest.raises(ValueError, match="count must be an integer from 1 to total, 1000, got 1001"):
+    with pytest.raises(ValueError, match="steps must be an integer from 1 to 1000, got 1001"):
         sample(diffusion, best(diffusion, "x0"), noise, 1001)
 
 
@@ -84,9 +84,11 @@ TINY = Config("tiny", MODEL, DataConfig(height=16, width=16), TRAIN, SampleConfi
 @pytest.mark.parametrize(("name", "prediction"), WAYS)
 def test_a_generator_trains_and_samples_with_every_process(name, prediction, tmp_path):
     config = replace(TINY, train=replace(TRAIN, process=name, prediction=prediction))
-    trainer = Trainer(config)
+    trainer, times = Trainer(config), []
+    trainer.model.register_forward_pre_hook(lambda _, arguments: times.append(arguments[1]))
     trainer.train(progress=False)
-    assert trainer.step == 3
+    assert trainer.step == len(times) == 3
+    assert all(((t > 0) & (t <= 1)).all() and t.is_floating_point() for t in times)
     pipeline, path = TextToVideo.from_trainer(trainer), tmp_path / "tiny.safetensors"
     pipeline.save(path)
     again = TextToVideo.from_pretrained(path)
@@ -99,6 +101,17 @@ def test_a_generator_trains_and_samples_with_every_process(name, prediction, tmp
     if prediction != "epsilon":  # which, untrained, leads far out of the range that clips are clamped to
         for one, other in combinations(samplers, 2):
             assert not torch.equal(made[one], made[other])
+
+
+def test_fresh_noise_is_not_the_first_noise_once_more():
+    torch.manual_seed(0)
+    pipeline = TextToVideo(Generator(MODEL), replace(TINY, train=replace(TRAIN, process="cosine")))
+    points = []
+    pipeline("a red circle", sampler="ddpm", callback=lambda step, x, x0: points.append((x, x0)))
+    (first, clean), (second, _) = points[:2]
+    fresh = second - clean * second.std() / first.std()
+    alike = torch.corrcoef(torch.stack([first.flatten(), fresh.flatten()]))[0, 1]
+    assert abs(alike) < 0.1
 
 
 def test_guidance_reaches_every_time_of_a_diffusion():
