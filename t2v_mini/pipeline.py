@@ -178,7 +178,7 @@ class TextToVideo:
             known = None if given is None else self._known(given[start : start + BATCH], noise)
             predict = guided(partial(self.model, given=known), text, null, scale, rescale, interval)
             # Not the seed of a clip's first noise, which "ddpm" would draw once more.
-            rng = torch.Generator().manual_seed(2**32 + seed + start)
+            rng = torch.Generator().manual_seed(2**31 + seed + start)
             made = sample(self.process, predict, noise, steps, sampler, settings.shift, rng, callback)
             clips.append(self.to_video(made))
         video = torch.cat(clips)

@@ -22,7 +22,7 @@ def test_arms_differ_in_their_space_alone():
     differ = {
         key for key, value in latents.to_dict()["model"].items() if value != pixels.to_dict()["model"][key]
     }
-    assert differ == {"channels", "patch"} and latents.model.channels == CODEC.model.latent
+    assert "patch" in differ <= {"channels", "patch"} and latents.model.channels == CODEC.model.latent
 
 
 @pytest.mark.slow
