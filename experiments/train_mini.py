@@ -119,6 +119,7 @@ def card(config: Config, record: dict, digest: str) -> str:
     """The model card, from what was measured."""
     record = {**record, "config": config.to_dict()}
     rows = measured(record["evaluation"])
+    sampler = rows["unseen"].get("sampler", "euler")
     kinds = list(rows["unseen"]["facts"])
     lines = [
         f"# {config.name}",
@@ -128,8 +129,7 @@ def card(config: Config, record: dict, digest: str) -> str:
         "| | |",
         "| --- | --- |",
         *origin_rows(record, digest),
-        f"| sampling | {config.sample.steps} steps of {record['evaluation']['unseen']['sampler']}, "
-        f"guidance {config.sample.guidance} |",
+        f"| sampling | {config.sample.steps} steps of {sampler}, guidance {config.sample.guidance} |",
         "",
         *accuracy_table(record["evaluation"]),
         "",

@@ -55,7 +55,7 @@ class TextToVideo:
         path = weights_path(name)
         tensors, record = load_checkpoint(path)
         config = Config.from_dict(record["config"])
-        model = filled(Generator(config.model), tensors, path)
+        model = filled(Generator(config.model), tensors, path).requires_grad_(False)
         return cls(model.to(device), config, record, codec_for(config, record, device))
 
     @classmethod
@@ -222,7 +222,7 @@ def evaluate(
     made, verdicts, ceiling, truth = [], [], [], []
     for start in range(0, clips, BATCH):
         part = slice(start, start + BATCH)
-        video = pipeline(captions[part], steps, guidance, seed=start, sampler=sampler).cpu()
+        video = pipeline(captions[part], steps=steps, guidance=guidance, seed=start, sampler=sampler).cpu()
         real = render(scenes[part], data.frames, data.height, data.width)
         verdicts += judge_claims(video, claims[part], captions[part])
         ceiling += judge_claims(real, claims[part], captions[part])

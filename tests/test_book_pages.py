@@ -170,7 +170,7 @@ def test_entry_of_the_bibliography(key):
     assert entry["author"] and entry["title"]
     assert re.fullmatch(r"(?:19|20)\d\d", entry["year"])
     assert re.fullmatch(rf"[a-z]+{entry['year']}[a-z0-9]+", key)
-    assert any(entry.get(field) for field in ("booktitle", "journal", "institution"))
+    assert any(entry.get(field) for field in ("booktitle", "journal", "institution", "publisher"))
     if "eprint" in entry:
         year, month = int("20" + entry["eprint"][:2]), int(entry["eprint"][2:4])
         assert re.fullmatch(r"\d{4}\.\d{4,5}", entry["eprint"]) and 1 <= month <= 12

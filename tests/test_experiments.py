@@ -129,12 +129,12 @@ def binding_of(draw):
     twins = {caption(swapped(scene.facts)): exchanged(scene) for scene in SCENES}
     asked = []
 
-    def pipeline(texts, guidance, seed, steps=None):
+    def pipeline(texts, guidance, seed, steps=None, sampler=None):
         assert guidance == 3.0
         asked.extend(zip(texts, range(seed, seed + len(texts)), strict=True))
         return draw([(twins | scenes)[text] for text in texts])
 
-    pipeline.config = SimpleNamespace(data=DATA, sample=SampleConfig())
+    pipeline.config, pipeline.sampler = SimpleNamespace(data=DATA, sample=SampleConfig()), "euler"
     binding = Binding()
     evaluate(pipeline, "unseen", len(SCENES), guidance=3.0, look=binding)
     binding.ask_twins(pipeline, 3.0)
@@ -205,7 +205,7 @@ def test_a_card_tells_of_latents_and_lower_levels():
     (data,) = (line for line in lines if line.startswith("| data |"))
     assert "level 1, 16 frames of 32 x 32; level 2, 16" in data and "level 3, 16" in data
     clips = f"{config.train.latents:,} clips"
-    assert data.endswith(f"seen combinations, {clips}, as latents of the codec `0123456789ab` |")
+    assert data.endswith(f"seen combinations, {clips}, as the latents `0123456789ab` of `codec` |")
 
 
 def test_a_card_names_the_weights_that_a_run_started_from():
