@@ -6,7 +6,7 @@ world, which nobody can have copied. The training latents are those of the run's
 missing they are made again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,14 +63,15 @@ def latents_of(pipeline: TextToVideo, clips: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def level_row(pipeline: TextToVideo, cache: LatentCache, turn: int, clips: int) -> dict:
+def level_row(pipeline: TextToVideo, cache: LatentCache, level: int, clips: int) -> dict:
     """Distances of made clips, of new ones and of copies, of one level."""
-    data = pipeline.config.training_data[turn]
-    turns = len(pipeline.config.training_data)
+    turns = pipeline.config.training_data
+    data = replace(pipeline.config.data, level=level)
+    numbers = [n for n in range(len(cache)) if turns[n % len(turns)].level == level]
     scenes = evaluation_set(data, "seen", clips)
     prompts = [caption(scene.facts) for scene in scenes]
     made = pipeline(prompts)
-    stock = cache.latents[turn::turns]
+    stock = cache.latents[numbers]
     kept = torch.from_numpy(stock[:clips].astype(np.float32))
     copies = torch.cat([pipeline.to_video(part) for part in kept.split(BATCH)])
     groups = {
@@ -81,7 +82,7 @@ def level_row(pipeline: TextToVideo, cache: LatentCache, turn: int, clips: int) 
     found = {name: nearest(latents_of(pipeline, part), stock) for name, part in groups.items()}
     distance, place = found["made"]
     return {
-        "level": data.level,
+        "level": level,
         "clips": clips,
         "training clips": len(stock),
         "groups": {
@@ -97,7 +98,7 @@ def level_row(pipeline: TextToVideo, cache: LatentCache, turn: int, clips: int) 
         .mean()
         .item(),
         "closest": [
-            {"seed": i, "prompt": prompts[i], "training clip": place[i].item() * turns + turn,
+            {"seed": i, "prompt": prompts[i], "training clip": numbers[place[i].item()],
              "distance": distance[i].item()}
             for i in distance.argsort()[:CLOSEST].tolist()
         ],
@@ -113,8 +114,8 @@ def main(arguments: Arguments) -> None:
     train = config.train
     folder = arguments.folder / "latents"
     cache = cache_latents(folder, pipeline.codec, config.training_data, train.latents, train.seed)
-    turns = range(len(config.training_data))
-    rows = [level_row(pipeline, cache, turn, arguments.clips) for turn in tqdm(turns, desc="levels")]
+    levels = sorted({data.level for data in config.training_data})
+    rows = [level_row(pipeline, cache, level, arguments.clips) for level in tqdm(levels, desc="levels")]
     for row in rows:
         groups = ", ".join(
             f"{name} {group['median']:.1f} (least {group['least']:.1f})"

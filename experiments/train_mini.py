@@ -39,6 +39,8 @@ class Arguments:
     """Training steps; 0 for the configuration's."""
     batch: int = 0
     """Clips a step; 0 for the configuration's."""
+    levels: tuple[int, ...] = ()
+    """Levels of the training clips, in turns, such as 2 3 2 3 1; empty for the configuration's."""
     start: str = ""
     """Weights to take the denoiser from, by name or path; empty to start from scratch."""
     watch_every: int = 200
@@ -53,7 +55,8 @@ def prepared(arguments: Arguments) -> Trainer:
     """The run that the arguments ask for, where it was left or at its start."""
     config = get_config(arguments.config)
     steps, batch = arguments.steps or config.train.steps, arguments.batch or config.train.batch
-    config = replace(config, train=replace(config.train, steps=steps, batch=batch))
+    levels = arguments.levels or config.train.levels
+    config = replace(config, train=replace(config.train, steps=steps, batch=batch, levels=levels))
     if arguments.start:
         trainer = start_from(arguments.start, config, arguments.folder, arguments.device)
     else:

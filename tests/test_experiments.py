@@ -216,3 +216,18 @@ def test_a_card_names_the_weights_that_a_run_started_from():
     assert [row for row in started if row not in plain] == [
         f"| start | the weights `0123456789ab`: {steps} steps of 8 clips, 2 minutes |" for steps in (70, 30)
     ]
+
+
+def test_levels_of_a_run_may_be_other_than_the_configurations(monkeypatch, tmp_path):
+    asked = []
+
+    def trainer_for(config, folder, device):
+        asked.append(config)
+        return SimpleNamespace(checkpoint=tmp_path / "none")
+
+    monkeypatch.setattr(train_mini, "trainer_for", trainer_for)
+    for levels in ((), (2, 3, 2, 3, 1)):
+        train_mini.prepared(train_mini.Arguments(config="latent", levels=levels, steps=7))
+    plain, chosen = asked
+    assert plain.train.levels == get_config("latent").train.levels and plain.train.steps == 7
+    assert [data.level for data in chosen.training_data] == [2, 3, 2, 3, 1]

@@ -49,9 +49,9 @@ def test_the_nearest_is_the_nearest_across_blocks(monkeypatch):
 
 
 def test_numbers_of_training_clips_are_those_of_the_stream(pipeline, cache):
-    for turn in (0, 1):
-        row = level_row(pipeline, cache, turn, 3)
-        assert row["level"] == turn + 1 and row["training clips"] == 6
+    for turn, level in enumerate((1, 2)):
+        row = level_row(pipeline, cache, level, 3)
+        assert row["level"] == level and row["training clips"] == 6
         for group in row["groups"].values():
             assert len(group["distances"]) == 3 and min(group["distances"]) >= 0
         assert len(row["closest"]) == 3
@@ -76,7 +76,7 @@ def test_a_copy_is_found_and_named(pipeline, cache, monkeypatch):
             made[2] = stored[7]
             return made
 
-    row = level_row(Parrot(), cache, turn=1, clips=3)
+    row = level_row(Parrot(), cache, level=2, clips=3)
     assert row["copies that find their own"] == 1.0
     assert row["groups"]["copies of training clips"]["median"] == 0
     assert row["groups"]["new clips of the world"]["least"] > 1
