@@ -3,6 +3,7 @@
 import json
 import platform
 import subprocess
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from t2v_mini.files import atomic_path
 from t2v_mini.notebook import RESULTS
 from t2v_mini.training.precision import has_bf16
+from t2v_mini.training.shipped import PRETRAINED
 
 
 def conditions() -> dict:
@@ -40,6 +42,19 @@ def write_results(name: str, values: dict) -> Path:
     """Write t2v_mini/results/NAME.json with the conditions of the run, atomically."""
     path = RESULTS / f"{name}.json"
     write_json(path, {**values, "conditions": conditions()})
+    return path
+
+
+def publish(name: str, save: Callable[[Path], str], card: Callable[[str], str], results: dict) -> Path:
+    """Write weights into the package, their card beside them, and the results of their training.
+
+    `save` writes the weights and returns their hash, of which `card` makes the card's text.
+    """
+    path = PRETRAINED / f"{name}.safetensors"
+    digest = save(path)
+    with atomic_path(path.with_suffix(".md")) as temporary:
+        temporary.write_text(card(digest), encoding="utf-8")
+    write_results(f"train_{name}", results | {"weights": digest})
     return path
 
 

@@ -10,9 +10,8 @@ import tyro
 from tqdm import tqdm
 
 from experiments.cards import origin_rows
-from experiments.results_file import conditions, write_results
+from experiments.results_file import conditions, publish
 from t2v_mini.configs import CLASSIFIER
-from t2v_mini.files import atomic_path
 from t2v_mini.models.generator import parameter_count
 from t2v_mini.training.classifier import (
     ClassifierTrainer,
@@ -20,7 +19,6 @@ from t2v_mini.training.classifier import (
     classifier_of,
     save_classifier,
 )
-from t2v_mini.training.shipped import PRETRAINED
 
 CARD_CLIPS, WATCH_CLIPS = 1024, 256
 
@@ -99,14 +97,12 @@ def main(arguments: Arguments) -> None:
         "parameters": parameter_count(trainer.model),
     }
     record = trainer.record() | {"evaluation": found, "conditions": conditions()}
-    path = PRETRAINED / f"{config.name}.safetensors"
-    digest = save_classifier(model, path, record)
-    with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card(record, digest))
-    write_results(
-        "train_classifier",
-        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": trainer.curve}
-        | found,
+    results = {"config": config.to_dict(), "seconds": trainer.seconds, "curve": trainer.curve}
+    path = publish(
+        config.name,
+        lambda path: save_classifier(model, path, record),
+        lambda digest: card(record, digest),
+        results | found,
     )
     tqdm.write(f"written to {path}")
 

@@ -11,13 +11,12 @@ import tyro
 from tqdm import tqdm
 
 from experiments.cards import origin_rows, recall_table
-from experiments.results_file import conditions, write_results
+from experiments.results_file import conditions, publish
 from t2v_mini.configs import CLIP
 from t2v_mini.data.counterfactual import REVERSED
-from t2v_mini.files import atomic_path
 from t2v_mini.metrics.alignment import preferred, recall_at
 from t2v_mini.models.text_video import TextVideoEncoder
-from t2v_mini.training.shipped import PRETRAINED, clip_of, save_clip
+from t2v_mini.training.shipped import clip_of, save_clip
 from t2v_mini.training.trainer import ContrastiveTrainer
 from t2v_mini.world import caption, render, sample_scene
 from t2v_mini.world.vocabulary import Facts
@@ -158,14 +157,12 @@ def main(arguments: Arguments) -> None:
     encoder = clip_of(trainer.config, trainer.ema.state)
     found = measure(encoder)
     record = trainer.record() | {"evaluation": found, "conditions": conditions()}
-    path = PRETRAINED / f"{config.name}.safetensors"
-    digest = save_clip(encoder, path, record)
-    with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card(record, digest))
-    write_results(
-        "train_clip",
-        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": trainer.curve}
-        | found,
+    results = {"config": config.to_dict(), "seconds": trainer.seconds, "curve": trainer.curve}
+    path = publish(
+        config.name,
+        lambda path: save_clip(encoder, path, record),
+        lambda digest: card(record, digest),
+        results | found,
     )
     tqdm.write(f"written to {path}")
 

@@ -16,16 +16,14 @@ import tyro
 from tqdm import tqdm
 
 from experiments.cards import origin, origin_rows
-from experiments.results_file import conditions, write_results
+from experiments.results_file import conditions, publish
 from t2v_mini.configs import CODEC, DataConfig, VideoVAEConfig
 from t2v_mini.data.moving_shapes import Batch, training_batches, training_clips
 from t2v_mini.data.video_files import from_uint8
-from t2v_mini.files import atomic_path
 from t2v_mini.models.vae import VideoVAE
 from t2v_mini.notebook import load_result
 from t2v_mini.reconstruction import evaluate_codec
 from t2v_mini.training.ema import EMA
-from t2v_mini.training.shipped import PRETRAINED
 from t2v_mini.training.video_vae import (
     VideoVAETrainer,
     codec_of,
@@ -172,11 +170,12 @@ def card(record: dict, digest: str, latents: str) -> str:
 
 def ship(codec: VideoVAE, record: dict, results: dict) -> None:
     """Write the codec with its record, its card and the results."""
-    path = PRETRAINED / f"{CODEC.name}.safetensors"
-    digest = save_codec(codec, path, record)
-    with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card(record, digest, latents_hash(codec)))
-    write_results("train_codec", results | {"weights": digest})
+    path = publish(
+        CODEC.name,
+        lambda path: save_codec(codec, path, record),
+        lambda digest: card(record, digest, latents_hash(codec)),
+        results,
+    )
     tqdm.write(f"written to {path}")
 
 

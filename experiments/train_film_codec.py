@@ -17,17 +17,15 @@ from tqdm import tqdm
 from experiments.cards import training_rows
 from experiments.classical_codecs import CODERS, at_rate
 from experiments.film import FRAMES, HEIGHT, HELD_OUT, WIDTH, clips_of, crops, held_out_clips
-from experiments.results_file import conditions, write_results
+from experiments.results_file import conditions, publish
 from experiments.train_codec import compression
 from t2v_mini.configs import CodecConfig, CodecLossConfig, DataConfig, TrainConfig, VideoVAEConfig
 from t2v_mini.data.moving_shapes import Batch
 from t2v_mini.data.packages import BIG_BUCK_BUNNY, BIKES, CARPHONE
 from t2v_mini.data.video_files import frames_uint8, from_uint8
-from t2v_mini.files import atomic_path
 from t2v_mini.losses.perceptual import LPIPS, load_lpips
 from t2v_mini.losses.reconstruction import psnr, ssim
 from t2v_mini.models.vae import VideoVAE
-from t2v_mini.training.shipped import PRETRAINED
 from t2v_mini.training.video_vae import VideoVAETrainer, codec_of, measure_latents, save_codec
 
 CROP = 64
@@ -197,14 +195,12 @@ def main(arguments: Arguments) -> None:
     measure_latents(codec, from_uint8(crops(film, STATISTICS_CROPS, CROP, rng)))
     found = measure(codec, CARD_CLIPS)
     record = trainer.record() | {"evaluation": found, "conditions": conditions()}
-    path = PRETRAINED / f"{config.name}.safetensors"
-    digest = save_codec(codec, path, record)
-    with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card(record, digest))
-    write_results(
-        "train_film",
-        {"config": config.to_dict(), "weights": digest, "seconds": trainer.seconds, "curve": trainer.curve}
-        | found,
+    results = {"config": config.to_dict(), "seconds": trainer.seconds, "curve": trainer.curve}
+    path = publish(
+        config.name,
+        lambda path: save_codec(codec, path, record),
+        lambda digest: card(record, digest),
+        results | found,
     )
     tqdm.write(f"written to {path}")
 

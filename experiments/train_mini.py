@@ -12,15 +12,14 @@ import tyro
 from tqdm import tqdm
 
 from experiments.cards import accuracy_table, measured, origin, origin_rows
-from experiments.results_file import conditions, write_results
+from experiments.results_file import conditions, publish
 from experiments.starts import start_from
 from t2v_mini.configs import Config, get_config
-from t2v_mini.files import atomic_path
 from t2v_mini.notebook import RESULTS, load_result
 from t2v_mini.pipeline import TextToVideo, Watcher, evaluate
 from t2v_mini.training.checkpoint import read_record
 from t2v_mini.training.latents import trainer_for
-from t2v_mini.training.shipped import PRETRAINED, weights_path
+from t2v_mini.training.shipped import weights_path
 from t2v_mini.training.trainer import Trainer
 
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)
@@ -92,10 +91,10 @@ def ship(trainer: Trainer, start: str = "") -> Path:
         pipeline.record["start"] = origin(read_record(weights_path(start)))
     smooth = [sum(losses[i : i + 50]) / len(losses[i : i + 50]) for i in range(0, len(losses), 50)]
     results = {"seconds": trainer.seconds, "curve": trainer.curve, "loss_per_50_steps": smooth}
-    return publish(pipeline, results | earlier(f"train_{config.name}", config.train.start))
+    return measure(pipeline, results | earlier(f"train_{config.name}", config.train.start))
 
 
-def publish(pipeline: TextToVideo, results: dict) -> Path:
+def measure(pipeline: TextToVideo, results: dict) -> Path:
     """Measure a pipeline, and write its weights, its card and the results, of which some are known."""
     guidance, sweep = choose_guidance(pipeline)
     config = replace(pipeline.config, sample=replace(pipeline.config.sample, guidance=guidance))
@@ -109,13 +108,8 @@ def publish(pipeline: TextToVideo, results: dict) -> Path:
         evaluation["levels"] = [evaluate(pipeline, "unseen", CARD_CLIPS, level=level) for level in lower]
     # Weights that are only measured again keep the conditions of their training.
     pipeline.record = {"conditions": conditions()} | pipeline.record | {"evaluation": evaluation}
-    path = PRETRAINED / f"{config.name}.safetensors"
-    digest = pipeline.save(path)
-    with atomic_path(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card(config, pipeline.record, digest))
-    found = {"guidance_sweep": sweep, "evaluation": evaluation}
-    write_results(f"train_{config.name}", results | {"config": config.to_dict(), "weights": digest} | found)
-    return path
+    results |= {"config": config.to_dict(), "guidance_sweep": sweep, "evaluation": evaluation}
+    return publish(config.name, pipeline.save, lambda digest: card(config, pipeline.record, digest), results)
 
 
 def card(config: Config, record: dict, digest: str) -> str:
@@ -149,7 +143,7 @@ def main(arguments: Arguments) -> None:
     """Train to the end, then measure and ship; or measure what is shipped."""
     if arguments.measure:
         pipeline = TextToVideo.from_pretrained(arguments.config, arguments.device)
-        print(f"written to {publish(pipeline, load_result(f'train_{arguments.config}'))}")
+        print(f"written to {measure(pipeline, load_result(f'train_{arguments.config}'))}")
         return
     trainer, watcher = prepared(arguments), Watcher()
     trainer.train(observe_every=arguments.watch_every, observe=watcher)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiments import train_codec, train_mini
+from experiments import results_file, train_codec, train_mini
 from t2v_mini.configs import (
     ClassifierConfig,
     Config,
@@ -35,13 +35,14 @@ TINY = Config(
 
 
 def test_weights_that_are_measured_again_keep_the_conditions_of_their_training(monkeypatch, tmp_path):
-    for name, value in {"TUNING_CLIPS": 2, "CARD_CLIPS": 3, "CHECK_CLIPS": 2, "PRETRAINED": tmp_path}.items():
+    for name, value in {"TUNING_CLIPS": 2, "CARD_CLIPS": 3, "CHECK_CLIPS": 2}.items():
         monkeypatch.setattr(train_mini, name, value)
+    monkeypatch.setattr(results_file, "PRETRAINED", tmp_path)
     written = {}
-    monkeypatch.setattr(train_mini, "write_results", lambda name, values: written.update({name: values}))
+    monkeypatch.setattr(results_file, "write_results", lambda name, values: written.update({name: values}))
     torch.manual_seed(0)
     record = {"step": 5, "seconds": 60.0, "conditions": WHERE, "evaluation": {"unseen": "old"}}
-    train_mini.publish(TextToVideo(Generator(TINY.model), TINY, record), {"curve": [1]})
+    train_mini.measure(TextToVideo(Generator(TINY.model), TINY, record), {"curve": [1]})
     found = read_record(tmp_path / "tiny.safetensors")
     assert found["conditions"] == WHERE and found["evaluation"]["unseen"]["clips"] == 3
     assert found["evaluation"]["unseen"]["sampler"] == "euler"
@@ -52,13 +53,13 @@ def test_weights_that_are_measured_again_keep_the_conditions_of_their_training(m
 
 def test_a_codec_that_is_measured_again_keeps_its_weights(monkeypatch, tmp_path):
     config = replace(TINY_CODEC, data=(DATA,))
-    for module in (train_codec, shipped):
+    for module in (results_file, shipped):
         monkeypatch.setattr(module, "PRETRAINED", tmp_path)
     monkeypatch.setattr(train_codec, "CARD_CLIPS", 3)
     known = {"curve": [1], "seconds": 60.0}
     monkeypatch.setattr(train_codec, "load_result", lambda name: known)
     written = {}
-    monkeypatch.setattr(train_codec, "write_results", lambda name, values: written.update({name: values}))
+    monkeypatch.setattr(results_file, "write_results", lambda name, values: written.update({name: values}))
     record = {
         "config": replace(config, name="codec").to_dict(),
         "step": 5,
