@@ -40,6 +40,8 @@ class Arguments:
     """Clips a step; 0 for the configuration's."""
     levels: tuple[int, ...] = ()
     """Levels of the training clips, in turns, such as 2 3 2 3 1; empty for the configuration's."""
+    time_mean: float | None = None
+    """Mean of the logit of the training times; none for the configuration's. Higher looks at more noise."""
     start: str = ""
     """Weights to take the denoiser from, by name or path; empty to start from scratch."""
     watch_every: int = 200
@@ -55,7 +57,9 @@ def prepared(arguments: Arguments) -> Trainer:
     config = get_config(arguments.config)
     steps, batch = arguments.steps or config.train.steps, arguments.batch or config.train.batch
     levels = arguments.levels or config.train.levels
-    config = replace(config, train=replace(config.train, steps=steps, batch=batch, levels=levels))
+    mean = config.train.time_mean if arguments.time_mean is None else arguments.time_mean
+    train = replace(config.train, steps=steps, batch=batch, levels=levels, time_mean=mean)
+    config = replace(config, train=train)
     if arguments.start:
         trainer = start_from(arguments.start, config, arguments.folder, arguments.device)
     else:
