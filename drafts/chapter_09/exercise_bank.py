@@ -13,16 +13,19 @@ def normalize(z, mean, std, back):
     return z * std + mean if back else (z - mean) / std
 """,
     "9.2": """
-def latent_size(frames, height, width, ratio, scale):
-    return (
+def tokens(frames, height, width, ratio, scale, patch):
+    latent = (
         1 + math.ceil((frames - 1) / ratio),
         math.ceil(height / scale),
         math.ceil(width / scale),
     )
+    if any(n % p for n, p in zip(latent, patch, strict=True)):
+        raise ValueError(f"patch {patch} does not divide {latent}")
+    return math.prod(latent) // math.prod(patch)
 """,
     "9.3": """
-def unit_time(t, scale):
-    return t / (t + scale * (1 - t))
+def shifted_mean(mean, scale):
+    return mean + math.log(scale)
 """,
     "9.4": """
 def loss(predict, z, mean, std, noise, t):
@@ -42,15 +45,15 @@ def shown(zt, z0, counts):
 """,
     "9.6": """
 def euler_result(mean, std, times):
-    m, k = 0.0, 1.0  # x = m + k eps
+    here, width = 0.0, 1.0  # x = here + width * eps
     for t, after in pairwise(times):
         spread = (1 - t) ** 2 * std**2 + t**2
         gain = (1 - t) * std**2 / spread
-        x0 = mean + gain * (m - (1 - t) * mean)
+        x0 = mean + gain * (here - (1 - t) * mean)
         kept = after / t
-        m = kept * m + (1 - kept) * x0
-        k = k * (kept + (1 - kept) * gain)
-    return m, k
+        here = kept * here + (1 - kept) * x0
+        width = width * (kept + (1 - kept) * gain)
+    return here, width
 """,
 }
 
@@ -90,6 +93,24 @@ def _one_number(z, mean, std, back):
 
 def _up(n, k):
     return -(-n // k)
+
+
+def _tokens(
+    latent=lambda f, h, w, r, s: (1 + _up(f - 1, r), _up(h, s), _up(w, s)), patch=lambda p: p, strict=True,
+    kind=int,
+):  # fmt: skip
+    """The number of tokens with a fault."""
+
+    def tokens(frames, height, width, ratio, scale, size):
+        sizes = latent(frames, height, width, ratio, scale)
+        if strict and any(n % p for n, p in zip(sizes, size, strict=True)):
+            raise ValueError("the patch does not divide the latent")
+        return kind(math.prod(sizes) / math.prod(patch(size)))
+
+    return tokens
+
+
+LOOSE = {"strict": False, "kind": float}
 
 
 def _euler(fault="none"):
@@ -215,11 +236,11 @@ RIGHT = {
         ("by loop", _normalize_by_loop),
         ("reshaped", _normalize(shape=(1, -1, 1, 1, 1))),
     ],
-    "9.2": [
-        ("integers", lambda f, h, w, r, s: (1 + _up(f - 1, r), _up(h, s), _up(w, s))),
-        ("a list", lambda f, h, w, r, s: [1 + (f - 2 + r) // r, (h + s - 1) // s, (w + s - 1) // s]),
+    "9.2": [("by quotients", _tokens())],
+    "9.3": [
+        ("by median", lambda m, s: math.log(s * math.exp(m))),
+        ("a tensor", lambda m, s: torch.tensor(s, dtype=torch.float64).log() + m),
     ],
-    "9.3": [("by shift", lambda t, a: (t / a) / (1 + (1 / a - 1) * t))],
     "9.4": [("by loop", _loss_by_loop)],
     "9.5": [("by loop", _shown_by_loop)],
     "9.6": [("by two points", _euler_by_two_points)],
@@ -243,32 +264,35 @@ WRONG = {
         ("half the way", lambda z, m, s, back: z, "is not what"),
     ],
     "9.2": [
-        ("no first", lambda f, h, w, r, s: (_up(f, r), _up(h, s), _up(w, s)), "keep the first"),
-        ("cut", lambda f, h, w, r, s: (1 + (f - 1) // r, h // s, w // s), "cut off"),
-        ("cut frames", lambda f, h, w, r, s: (1 + (f - 1) // r, _up(h, s), _up(w, s)), "keep the first"),
-        ("cut rows", lambda f, h, w, r, s: (1 + _up(f - 1, r), h // s, w // s),
-         "rows and columns that do not"),
-        ("twice", lambda f, h, w, r, s: (1 + _up(f, r), _up(h, s), _up(w, s)), "counted twice"),
-        ("lost", lambda f, h, w, r, s: (_up(f - 1, r), _up(h, s), _up(w, s)), "first frame is lost"),
-        ("plain", lambda f, h, w, r, s: (f // r, h // s, w // s), "kept apart, and"),
-        ("floats", lambda f, h, w, r, s: (1 + (f - 1) / r, h / s, w / s), "not whole"),
-        ("exchanged", lambda f, h, w, r, s: (1 + _up(f - 1, s), _up(h, r), _up(w, r)), "are exchanged"),
-        ("sides", lambda f, h, w, r, s: (1 + _up(f - 1, r), _up(w, s), _up(h, s)), "columns are exchanged"),
-        ("number", lambda f, h, w, r, s: f, "three numbers"),
-        ("float", lambda f, h, w, r, s: (1.0 + _up(f - 1, r), _up(h, s), _up(w, s)), "must be integers"),
-        ("one more", lambda f, h, w, r, s: (2 + _up(f - 1, r), _up(h, s), _up(w, s)), "should be"),
+        ("no first", _tokens(lambda f, h, w, r, s: (_up(f, r), _up(h, s), _up(w, s)), **LOOSE),
+         "keep the first"),
+        ("cut", _tokens(lambda f, h, w, r, s: (1 + (f - 1) // r, h // s, w // s), **LOOSE),
+         "is cut off"),
+        ("not whole", _tokens(lambda f, h, w, r, s: (1 + (f - 1) / r, h / s, w / s), **LOOSE),
+         "are not whole"),
+        ("places", _tokens(patch=lambda p: (1, 1, 1)), "places of the latent"),
+        ("flat patch", _tokens(patch=lambda p: (1, *p[1:])), "length in time"),
+        ("pixels", _tokens(lambda f, h, w, r, s: (f, h, w), **LOOSE), "tokens of pixels"),
+        ("exchanged",
+         _tokens(lambda f, h, w, r, s: (1 + _up(f - 1, s), _up(h, r), _up(w, r)), **LOOSE),
+         "are exchanged"),
+        ("float", _tokens(kind=float), "must be an integer"),
+        ("lenient", _tokens(strict=False), "must raise ValueError"),
+        ("one more", lambda *case: 1 + _tokens(strict=False)(*case), "should be"),
+        ("sizes", lambda f, h, w, r, s, p: (f, h, w), "must be a number"),
     ],
     "9.3": [
-        ("nothing", lambda t, a: t, "no effect"),
-        ("way back", lambda t, a: a * t / (1 + (a - 1) * t), "way back"),
-        ("squared", lambda t, a: t / (t + a**2 * (1 - t)), "enters once"),
-        ("divides", lambda t, a: t / a, "dividing leaves"),
-        ("multiplies", lambda t, a: t * a, "multiplying leaves"),
-        ("ratio", lambda t, a: t / (a * (1 - t)) if t < 1 else 1e9, "ratio of noise to signal"),
-        ("signal", lambda t, a: a * (1 - t) / (t + a * (1 - t)), "share of the signal"),
-        ("preserving", lambda t, a: t / math.hypot(t, a * (1 - t)), "preserves the variance"),
-        ("ends", lambda t, a: t / (t + a * (1 - t)) if 0 < t < 1 else 0.5, "must stay where"),
-        ("off", lambda t, a: 0.9 * t / (t + a * (1 - t)), "should be"),
+        ("nothing", lambda m, s: m, "no effect"),
+        ("other way", lambda m, s: m - math.log(s), "sign is wrong"),
+        ("squared", lambda m, s: m + 2 * math.log(s), "enters once"),
+        ("multiplies", lambda m, s: m * s, "a factor shifts nothing"),
+        ("divides", lambda m, s: m / s, "a factor shifts nothing"),
+        ("adds", lambda m, s: m + s, "LOGARITHM"),
+        ("adds the excess", lambda m, s: m + s - 1, "LOGARITHM"),
+        ("tens", lambda m, s: m + math.log10(s), "natural logarithm"),
+        ("twos", lambda m, s: m + math.log2(s), "natural logarithm"),
+        ("median", lambda m, s: 1 / (1 + math.exp(-m) / s), "median of the training times"),
+        ("off", lambda m, s: 1.1 * m + math.log(s), "should be"),
     ],
     "9.4": [
         ("raw", _loss(prepare=lambda z, m, s: z), "not normalised"),
