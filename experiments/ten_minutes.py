@@ -42,6 +42,8 @@ class Arguments:
     """Channels of both denoisers."""
     patch: tuple[int, int, int] = (5, 2, 2)
     """Latent frames, rows and columns of a token."""
+    time_mean: float = 0.8
+    """Mean of the training times of both, before the sigmoid."""
     looks: int = 6
     """1 or more looks at caption accuracy during the training of each generator."""
     arms: tuple[str, ...] = ("latents", "pixels")
@@ -68,7 +70,7 @@ def quick_codec(steps: int, folder: Path) -> tuple[Path, dict]:
 def configuration(arguments: Arguments, steps: int, codec: str = "") -> Config:
     """The generator of an arm: all but the space that it works in is the same."""
     sizes = {"channels": CODEC.model.latent, "patch": arguments.patch} if codec else {}
-    train = TrainConfig(steps=steps, compile=False)
+    train = TrainConfig(steps=steps, time_mean=arguments.time_mean, compile=False)
     name = "latents" if codec else "pixels"
     return Config(name, ModelConfig(width=arguments.width, **sizes), DATA, train, codec=codec)
 
