@@ -5,8 +5,8 @@ from functools import partial
 
 import torch
 
-from t2v_mini.exercises.answers import close, diagnose, number_of, tensor_of
-from t2v_mini.exercises.latents import agree  # registers 9.4 to 9.6, too
+from t2v_mini.exercises import latents  # noqa: F401  (registers 9.4 to 9.6)
+from t2v_mini.exercises.answers import agree, close, diagnose, number_of, tensor_of
 from t2v_mini.exercises.mechanism import Wrong, exercise
 
 _close = partial(close, tolerance=1e-6)
@@ -171,8 +171,8 @@ def check_shifted_mean(shifted_mean) -> None:
              "the SNR has squares, but so has the SNR on the other side: ln(scale) enters once."),
             (each(lambda m, s: m * s), "a factor shifts nothing where the mean is 0. The logarithm adds."),
             (each(lambda m, s: m / s), "a factor shifts nothing where the mean is 0. The logarithm adds."),
-            (each(lambda m, s: m + s), "the scale multiplies the odds t / (1 - t): their LOGARITHM grows."),
-            (each(lambda m, s: m + s - 1), "the scale multiplies the odds t / (1 - t): their LOGARITHM grows."),
+            (each(lambda m, s: m + s), "the scale multiplies t / (1 - t): its LOGARITHM grows."),
+            (each(lambda m, s: m + s - 1), "the scale multiplies t / (1 - t): its LOGARITHM grows."),
             (each(lambda m, s: m + math.log10(s)), "take the natural logarithm: the sigmoid has e in it."),
             (each(lambda m, s: m + math.log2(s)), "take the natural logarithm: the sigmoid has e in it."),
             (each(lambda m, s: s / (s + math.exp(-m))),

@@ -6,15 +6,10 @@ from itertools import pairwise
 
 import torch
 
-from t2v_mini.exercises.answers import close, diagnose, number_of, tensor_of
+from t2v_mini.exercises.answers import agree, close, diagnose, number_of, tensor_of
 from t2v_mini.exercises.mechanism import Wrong, exercise
 
 _close = partial(close, tolerance=1e-6)
-
-
-def agree(found: list[float], faulty: list[float]) -> bool:
-    """Whether two lists of numbers are equal to rounding."""
-    return all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(found, faulty, strict=True))
 
 
 @exercise(
