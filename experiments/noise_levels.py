@@ -19,7 +19,7 @@ from t2v_mini.diffusion.guidance import guided
 from t2v_mini.diffusion.samplers import sample_euler, shifted_times
 from t2v_mini.metrics.caption_accuracy import caption_accuracy
 from t2v_mini.pipeline import BATCH, TextToVideo
-from t2v_mini.world import caption, judge_claims, render, scene_for
+from t2v_mini.world import Verdict, caption, judge_claims, render, scene_for
 from t2v_mini.world.scene import Scene
 
 STARTS = (1.0, 0.97, 0.93, 0.85, 0.7, 0.5)
@@ -48,12 +48,16 @@ def of_truth(pipeline: TextToVideo, scenes: list[Scene]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def finished(pipeline: TextToVideo, scenes: list[Scene], start: float, seed: int = 0) -> torch.Tensor:
-    """Clips that the generator makes from true ones with noise up to a time, with its own sampling."""
-    settings, texts = pipeline.config.sample, [caption(scene.facts) for scene in scenes]
-    x0 = of_truth(pipeline, scenes)
+def finished(
+    pipeline: TextToVideo, x0: torch.Tensor, captions: list[str], start: float, seed: int = 0
+) -> torch.Tensor:
+    """Clips that the generator makes from true ones with noise up to a time, with its own sampling.
+
+    `x0` are the true clips, or their latents.
+    """
+    settings = pipeline.config.sample
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed)).to(x0)
-    text, null = pipeline.model.encode(texts), pipeline.model.encode([""] * len(texts))
+    text, null = pipeline.model.encode(captions), pipeline.model.encode([""] * len(captions))
     predict = guided(pipeline.model, text, null, settings.guidance)
     times = shifted_times(settings.steps, settings.shift)
     # One of the times may be the start, but for its rounding.
@@ -79,15 +83,18 @@ def level_row(pipeline: TextToVideo, level: int, arguments: Arguments) -> dict:
     data = replace(pipeline.config.data, level=level)
     scenes = evaluation_set(data, "unseen", max(arguments.clips, arguments.captions))
     tried = scenes[: arguments.clips]
+    claims = [scene.facts for scene in tried]
+    captions = [caption(claim) for claim in claims]
+    verdicts: dict[float, list[Verdict]] = {start: [] for start in STARTS}
+    for first in range(0, len(tried), BATCH):
+        part = slice(first, first + BATCH)
+        x0 = of_truth(pipeline, tried[part])
+        for start, judged in verdicts.items():
+            video = finished(pipeline, x0, captions[part], start, seed=first).cpu()
+            judged += judge_claims(video, claims[part], captions[part])
     starts = []
-    for start in STARTS:
-        verdicts = []
-        for first in range(0, len(tried), BATCH):
-            part = tried[first : first + BATCH]
-            video = finished(pipeline, part, start, seed=first).cpu()
-            claims = [scene.facts for scene in part]
-            verdicts += judge_claims(video, claims, [caption(claim) for claim in claims])
-        found = caption_accuracy(verdicts, [scene.facts for scene in tried])
+    for start, judged in verdicts.items():
+        found = caption_accuracy(judged, claims)
         row = {"caption_accuracy": found.caption_accuracy, "interval": list(found.interval)}
         starts.append({"start": start, **row, "facts": found.facts})
     pairs = [excess(pipeline, scene, arguments.repeats) for scene in scenes[: arguments.captions]]

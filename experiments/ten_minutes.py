@@ -42,7 +42,7 @@ class Arguments:
     """Channels of both denoisers."""
     patch: tuple[int, int, int] = (5, 2, 2)
     """Latent frames, rows and columns of a token."""
-    time_mean: float = 0.8
+    time_mean: float = TrainConfig.time_mean
     """Mean of the training times of both, before the sigmoid."""
     looks: int = 6
     """1 or more looks at caption accuracy during the training of each generator."""

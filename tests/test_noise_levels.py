@@ -12,11 +12,12 @@ from t2v_mini.configs import Config, DataConfig, ModelConfig, TrainConfig
 from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.models.generator import Generator
 from t2v_mini.pipeline import TextToVideo
-from t2v_mini.world import scene_for
+from t2v_mini.world import caption, scene_for
 
 MODEL = ModelConfig(width=24, depth=1, heads=2, stem_width=32, text_width=16, text_heads=2, text_depth=1)
 TINY = Config("tiny", MODEL, DataConfig(height=32, width=32))
 SCENES = evaluation_set(TINY.data, "unseen", 3)
+CAPTIONS = [caption(scene.facts) for scene in SCENES]
 
 
 class Answers(nn.Module):
@@ -38,9 +39,10 @@ def answering(answer: torch.Tensor) -> TextToVideo:
 
 
 def test_a_generator_that_knows_the_truth_finishes_it_from_every_level():
-    knows = answering(of_truth(answering(torch.zeros(1)), SCENES))
+    truth = of_truth(answering(torch.zeros(1)), SCENES)
+    knows = answering(truth)
     for start in STARTS:
-        torch.testing.assert_close(finished(knows, SCENES, start), of_truth(knows, SCENES), atol=1e-5, rtol=0)
+        torch.testing.assert_close(finished(knows, truth, CAPTIONS, start), truth, atol=1e-5, rtol=0)
     row = level_row(knows, 1, Arguments(clips=3, captions=1, repeats=3))
     assert [one["caption_accuracy"] for one in row["starts"]] == [1.0] * len(STARTS)
     assert [one["start"] for one in row["starts"]] == list(STARTS) and row["clips"] == 3
@@ -49,7 +51,7 @@ def test_a_generator_that_knows_the_truth_finishes_it_from_every_level():
 def test_a_blind_generator_keeps_nothing_of_the_truth():
     blind = answering(torch.zeros(1))
     for start in (1.0, 0.5):
-        assert finished(blind, SCENES, start).abs().max() < 1e-6
+        assert finished(blind, of_truth(blind, SCENES), CAPTIONS, start).abs().max() < 1e-6
 
 
 def test_the_excess_is_the_distance_to_the_mean_of_all_clips():

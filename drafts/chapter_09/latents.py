@@ -131,7 +131,7 @@ def check_shown(shown) -> None:
             if found.shape[1] == 3 * channels:
                 raise Wrong("the mask needs one channel, not one for each channel of the latent.")
             if found.shape[1] == channels:
-                raise Wrong("put the three parts side by side along the channels: 2 C + 1 of them.")
+                raise Wrong("put the three parts side by side along the channels: 2 Z + 1 of them.")
         found = tensor_of("the result", found, shape)
 
         def made(
@@ -183,9 +183,9 @@ def check_shown(shown) -> None:
     title="What Euler makes of noise",
     difficulty=3,
     minutes=25,
-    hint="Everything is linear: write x = m + k eps and follow m and k. The best denoiser is "
-    "mean + gain (x - (1 - t) mean), with gain = (1 - t) std^2 / ((1 - t)^2 std^2 + t^2). A step from t to "
-    "t' is x' = c x + (1 - c) x0 with c = t' / t.",
+    hint="Everything is linear: write x = here + width * eps and follow both. The best denoiser is "
+    "mean + gain (x - (1 - t) mean), with gain = (1 - t) std^2 / ((1 - t)^2 std^2 + t^2). A step keeps the "
+    "share t_next / t of x, and takes the rest from x0.",
 )
 def check_euler_result(euler_result) -> None:
     rows = (
