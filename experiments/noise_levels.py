@@ -16,7 +16,8 @@ from experiments.results_file import write_results
 from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.diffusion.guidance import guided
-from t2v_mini.diffusion.samplers import sample_euler, shifted_times
+from t2v_mini.diffusion.named import samplers_of
+from t2v_mini.diffusion.samplers import shifted_times
 from t2v_mini.metrics.caption_accuracy import caption_accuracy
 from t2v_mini.pipeline import BATCH, TextToVideo
 from t2v_mini.world import Verdict, caption, judge_claims, render, scene_for
@@ -63,7 +64,9 @@ def finished(
     # One of the times may be the start, but for its rounding.
     times = torch.cat([torch.tensor([start]), times[times < start - 1e-4]])
     noisy = pipeline.process.corrupt(x0, noise, torch.full((len(x0),), start, device=x0.device))
-    return pipeline.to_video(sample_euler(pipeline.process, predict, noisy, times))
+    run = samplers_of(pipeline.process)[pipeline.sampler]
+    fresh = torch.Generator().manual_seed(2**31 + seed)
+    return pipeline.to_video(run(pipeline.process, predict, noisy, times, generator=fresh))
 
 
 @torch.no_grad()
@@ -72,7 +75,8 @@ def excess(pipeline: TextToVideo, scene: Scene, repeats: int, seed: int = 0) -> 
     x0 = of_truth(pipeline, [scene_for(scene.facts, seed + k) for k in range(repeats)])
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed)).to(x0)
     text = pipeline.model.encode([caption(scene.facts)] * repeats)
-    answer = pipeline.model(noise, torch.ones(repeats, device=x0.device), text).mean(0)
+    start = torch.ones(repeats, device=x0.device)
+    answer = pipeline.process.to_x0(pipeline.model(noise, start, text), noise, start).mean(0)
     floor = x0.var(0, correction=1).mean().item()
     # The mean of a few clips misses the mean of all by their variance over their number.
     return floor, (answer - x0.mean(0)).square().mean().item() - floor / repeats
