@@ -94,7 +94,9 @@ def generate(
     denoise = partial(system.denoiser.call, system.denoiser.model)
     with precision(dtype):
         predict = guided(denoise, text, null, settings.guidance)
-        z = sample(process, predict, noise, settings.steps, settings.sampler, settings.shift)
+        z = sample(
+            process, predict, noise, settings.steps, settings.sampler, settings.shift, last=settings.last
+        )
     return system.codec.decode(z).clamp(-1, 1)
 
 

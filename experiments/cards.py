@@ -22,6 +22,16 @@ def accuracy_table(evaluation: dict) -> list[str]:
     return lines
 
 
+def layout_rows(rows: dict[str, dict]) -> list[str]:
+    """Whole captions by number of objects and by relation, as the lines of a table; none of older rows."""
+    found = [
+        f"| {name}, {layout} | {one['clips']} | {one['caption_accuracy']:.1%} |"
+        for name, row in rows.items()
+        for layout, one in row.get("layouts", {}).items()
+    ]
+    return ["", "| layouts | clips | whole captions |", "| --- | --- | --- |", *found] if found else []
+
+
 def recall_table(retrieval: dict) -> list[str]:
     """Recall at 1 of an encoder of clips and captions, as the lines of a table."""
     lines = [
@@ -39,7 +49,7 @@ def recall_table(retrieval: dict) -> list[str]:
 def canvases(config: dict) -> str:
     """Levels and canvases of a configuration's data."""
     data = config["data"] if isinstance(config["data"], list | tuple) else [config["data"]]
-    levels = dict.fromkeys(config["train"].get("levels", ()))
+    levels = sorted(set(config["train"].get("levels", ())))
     if levels:
         data = [{**data[0], "level": level} for level in levels]
     return "; ".join(

@@ -20,7 +20,7 @@ from experiments.results_file import write_results
 from t2v_mini.data.latent_cache import LatentCache
 from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.pipeline import BATCH, TextToVideo
-from t2v_mini.training.latents import cache_latents
+from t2v_mini.training.latents import latents_for
 from t2v_mini.world import caption, render
 
 BLOCK = 8192  # training latents that are compared at once
@@ -111,9 +111,7 @@ def main(arguments: Arguments) -> None:
     config = pipeline.config
     if not config.codec:
         raise ValueError(f"weights must make latents, but {arguments.weights!r} make pixels")
-    train = config.train
-    folder = arguments.folder / "latents"
-    cache = cache_latents(folder, pipeline.codec, config.training_data, train.latents, train.seed)
+    cache = latents_for(config, arguments.folder, pipeline.codec)
     levels = sorted({data.level for data in config.training_data})
     rows = [level_row(pipeline, cache, level, arguments.clips) for level in tqdm(levels, desc="levels")]
     for row in rows:

@@ -60,7 +60,7 @@ def finished(
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed)).to(x0)
     text, null = pipeline.model.encode(captions), pipeline.model.encode([""] * len(captions))
     predict = guided(pipeline.model, text, null, settings.guidance)
-    times = shifted_times(settings.steps, settings.shift)
+    times = shifted_times(settings.steps, settings.shift, settings.last)
     # One of the times may be the start, but for its rounding.
     times = torch.cat([torch.tensor([start]), times[times < start - 1e-4]])
     noisy = pipeline.process.corrupt(x0, noise, torch.full((len(x0),), start, device=x0.device))

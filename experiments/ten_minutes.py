@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from experiments.results_file import write_results
 from experiments.train_codec import statistics_clips
-from t2v_mini.configs import CODEC, Config, DataConfig, ModelConfig, TrainConfig, VideoVAEConfig
+from t2v_mini.configs import CODEC, Config, DataConfig, ModelConfig, SampleConfig, TrainConfig, VideoVAEConfig
 from t2v_mini.models.generator import parameter_count
 from t2v_mini.pipeline import TextToVideo, Watcher, evaluate
 from t2v_mini.reconstruction import evaluate_codec
@@ -22,7 +22,7 @@ from t2v_mini.training.latents import LatentTrainer, cache_latents
 from t2v_mini.training.trainer import Trainer
 from t2v_mini.training.video_vae import VideoVAETrainer, codec_of, load_codec, measure_latents, save_codec
 
-DATA = DataConfig(level=1, frames=8)
+DATA = DataConfig(level=1, frames=8, short_captions=0.15)
 STATISTICS_CLIPS, WATCH_CLIPS, CARD_CLIPS = 256, 256, 1024
 
 
@@ -44,6 +44,10 @@ class Arguments:
     """Latent frames, rows and columns of a token."""
     time_mean: float = TrainConfig.time_mean
     """Mean of the training times of both, before the sigmoid."""
+    time_std: float = TrainConfig.time_std
+    """Their deviation, before the sigmoid."""
+    sampler: str = "stochastic"
+    """How both make clips."""
     looks: int = 6
     """1 or more looks at caption accuracy during the training of each generator."""
     arms: tuple[str, ...] = ("latents", "pixels")
@@ -70,9 +74,11 @@ def quick_codec(steps: int, folder: Path) -> tuple[Path, dict]:
 def configuration(arguments: Arguments, steps: int, codec: str = "") -> Config:
     """The generator of an arm: all but the space that it works in is the same."""
     sizes = {"channels": CODEC.model.latent, "patch": arguments.patch} if codec else {}
-    train = TrainConfig(steps=steps, time_mean=arguments.time_mean, compile=False)
-    name = "latents" if codec else "pixels"
-    return Config(name, ModelConfig(width=arguments.width, **sizes), DATA, train, codec=codec)
+    train = TrainConfig(
+        steps=steps, time_mean=arguments.time_mean, time_std=arguments.time_std, compile=False
+    )
+    model, sampling = ModelConfig(width=arguments.width, **sizes), SampleConfig(sampler=arguments.sampler)
+    return Config("latents" if codec else "pixels", model, DATA, train, sampling, codec)
 
 
 def trained(trainer: Trainer, before: float, looks: int) -> dict:

@@ -15,7 +15,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from experiments.cards import origin, origin_rows
+from experiments.cards import layout_rows, origin, origin_rows
 from experiments.results_file import conditions, publish
 from t2v_mini.configs import CODEC, DataConfig, VideoVAEConfig
 from t2v_mini.data.moving_shapes import Batch, training_batches, training_clips
@@ -81,9 +81,13 @@ class Refinement(VideoVAETrainer):
         return super().record() | {"start": self.origin} | ({"decoder alone": True} if self.decoder else {})
 
     def batches(self, stop: int) -> Iterator[Batch]:
-        """The first level, with one object, half as often as each of the others; a batch each, in turns."""
+        """The first level, with one object, half as often as each of the others; a batch each, in turns.
+
+        Half of the others' clips have one object in front of another.
+        """
         first, *others = self.config.data
-        turns, train = [*others, *others, first] if others else [first], self.config.train
+        hard = [replace(one, kind="in front") for one in others]
+        turns, train = [*others, *hard, first], self.config.train
         return training_batches(turns, self.step, stop, train.batch, train.seed)
 
     def shares(self, squared: torch.Tensor) -> torch.Tensor:
@@ -165,6 +169,7 @@ def card(record: dict, digest: str, latents: str) -> str:
     for row in rows:
         cells = (f"{row['facts'][kind]:.1%}" if kind in row["facts"] else "none" for kind in kinds)
         lines.append(f"| level {row['level']} | " + " | ".join(cells) + " |")
+    lines += layout_rows({f"level {row['level']}": row for row in rows})
     return "\n".join(lines) + "\n"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from experiments.cards import accuracy_table, measured, origin, origin_rows
+from experiments.cards import accuracy_table, layout_rows, measured, origin, origin_rows
 from experiments.results_file import conditions, publish
 from experiments.starts import start_from
 from t2v_mini.configs import Config, get_config
@@ -39,9 +39,11 @@ class Arguments:
     batch: int = 0
     """Clips a step; 0 for the configuration's."""
     levels: tuple[int, ...] = ()
-    """Levels of the training clips, in turns, such as 2 3 2 3 1; empty for the configuration's."""
+    """Levels of the training clips, in turns, such as 2 3 2 3 1; empty for the configuration's turns."""
     time_mean: float | None = None
     """Mean of the logit of the training times; none for the configuration's. Higher looks at more noise."""
+    time_std: float | None = None
+    """Deviation of the same; none for the configuration's. Wider looks more at both ends."""
     start: str = ""
     """Weights to take the denoiser from, by name or path; empty to start from scratch."""
     watch_every: int = 200
@@ -56,10 +58,13 @@ def prepared(arguments: Arguments) -> Trainer:
     """The run that the arguments ask for, where it was left or at its start."""
     config = get_config(arguments.config)
     steps, batch = arguments.steps or config.train.steps, arguments.batch or config.train.batch
-    levels = arguments.levels or config.train.levels
+    levels, kinds = config.train.levels, config.train.kinds
+    if arguments.levels:
+        levels, kinds = arguments.levels, ()
     mean = config.train.time_mean if arguments.time_mean is None else arguments.time_mean
-    train = replace(config.train, steps=steps, batch=batch, levels=levels, time_mean=mean)
-    config = replace(config, train=train)
+    std = config.train.time_std if arguments.time_std is None else arguments.time_std
+    train = replace(config.train, steps=steps, batch=batch, time_mean=mean, time_std=std)
+    config = replace(config, train=replace(train, levels=levels, kinds=kinds))
     if arguments.start:
         trainer = start_from(arguments.start, config, arguments.folder, arguments.device)
     else:
@@ -88,7 +93,7 @@ def earlier(result: str, start: str) -> dict:
 
 
 def ship(trainer: Trainer, start: str = "") -> Path:
-    """Measure the averaged weights as they are shipped, in half precision, and write them with their card."""
+    """Measure the averaged weights as they are shipped, and write them with their card."""
     config, losses = trainer.config, trainer.losses
     pipeline = TextToVideo.from_trainer(trainer)
     if start:
@@ -140,6 +145,7 @@ def card(config: Config, record: dict, digest: str) -> str:
     for name, row in rows.items():
         values = (f"{row['facts'][kind]:.1%}" if kind in row["facts"] else "none" for kind in kinds)
         lines.append(f"| {name} | " + " | ".join(values) + " |")
+    lines += layout_rows(rows)
     return "\n".join(lines) + "\n"
 
 

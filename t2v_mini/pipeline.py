@@ -13,14 +13,13 @@ from t2v_mini.configs import Config
 from t2v_mini.data.checks import check_video
 from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.diffusion.guidance import guided
-from t2v_mini.diffusion.named import make_process, sample, samplers_of
+from t2v_mini.diffusion.named import make_process, sample, sampler_of
 from t2v_mini.layers.conditioning import known_frames
 from t2v_mini.metrics.caption_accuracy import caption_accuracy
 from t2v_mini.metrics.diversity import spread_ratio
 from t2v_mini.models.generator import Generator
 from t2v_mini.models.vae import VideoVAE
-from t2v_mini.training.checkpoint import load_checkpoint
-from t2v_mini.training.shipped import filled, frozen, save_weights, weights_path
+from t2v_mini.training.shipped import frozen, load_frozen, save_weights
 from t2v_mini.training.trainer import Trainer
 from t2v_mini.training.video_vae import codec_for
 from t2v_mini.world import CaptionError, Facts, caption, judge_claims, parse, render
@@ -52,20 +51,23 @@ class TextToVideo:
         Raises `ValueError` for an unknown name, for a missing, damaged or foreign file, and for a codec
         that is not the one whose latents the weights make.
         """
-        path = weights_path(name)
-        tensors, record = load_checkpoint(path)
+
+        def build(config: dict) -> Generator:
+            return Generator(Config.from_dict(config).model)
+
+        model, record = load_frozen(name, "generator", build, device)
         config = Config.from_dict(record["config"])
-        model = filled(Generator(config.model), tensors, path).requires_grad_(False)
-        return cls(model.to(device), config, record, codec_for(config, record, device))
+        return cls(model, config, record, codec_for(config, record, device))
 
     @classmethod
     def from_trainer(cls, trainer: Trainer) -> "TextToVideo":
         """A copy of the averaged weights of a training run, as it stands, rounded as `save` stores them."""
-        model = frozen(Generator(trainer.config.model), trainer.ema.state).to(trainer.device)
+        bits = trainer.config.train.bits
+        model = frozen(Generator(trainer.config.model), trainer.ema.state, bits).to(trainer.device)
         return cls(model, trainer.config, trainer.record(), trainer.codec)
 
     def save(self, path: str | Path) -> str:
-        """Write weights (in half precision), configuration and record; returns the content hash."""
+        """Write weights (as `save_weights` does), configuration and record; returns the content hash."""
         return save_weights(self.model, path, self.record | {"config": self.config.to_dict()})
 
     @property
@@ -76,7 +78,7 @@ class TextToVideo:
     @property
     def sampler(self) -> str:
         """The sampler that is taken where none is named."""
-        return self.config.sample.sampler or next(iter(samplers_of(self.process)))
+        return sampler_of(self.process, self.config.sample.sampler)
 
     def check_prompt(self, prompt: str) -> str:
         """Return the prompt, or raise `CaptionError` when the world or this model does not know it."""
@@ -143,8 +145,6 @@ class TextToVideo:
     ) -> Float[Tensor, "B 3 F H W"]:
         """Generate one clip a prompt, in [-1, 1]; clip i starts from the noise of seed `seed` + i.
 
-        (The fresh noise of the sampler "ddpm" is that of a batch, so that its clips depend on the others.)
-
         `steps`, `guidance` and `sampler` default to the weights' own. Guidance other than 0 and 1 costs two
         denoiser calls a step. Guidance leads away from the `negative` prompt, the empty one by
         default; `rescale` and `interval` are those of `guided`. `given` (B, 3, K, H, W), in [-1, 1],
@@ -177,9 +177,11 @@ class TextToVideo:
             text, null = self.model.encode(part), self.model.encode([negative] * len(part))
             known = None if given is None else self._known(given[start : start + BATCH], noise)
             predict = guided(partial(self.model, given=known), text, null, scale, rescale, interval)
-            # Not the seed of a clip's first noise, which "ddpm" would draw once more.
-            rng = torch.Generator().manual_seed(2**31 + seed + start)
-            made = sample(self.process, predict, noise, steps, sampler, settings.shift, rng, callback)
+            # Not the seed of a clip's first noise, which a sampler would draw once more.
+            rng = [torch.Generator().manual_seed(2**31 + seed + start + i) for i in range(len(part))]
+            made = sample(
+                self.process, predict, noise, steps, sampler, settings.shift, rng, callback, settings.last
+            )
             clips.append(self.to_video(made))
         video = torch.cat(clips)
         if given is not None:
@@ -206,11 +208,12 @@ def evaluate(
 ) -> dict:
     """The frozen protocol: full captions of seeds 0 ... clips - 1, one sample each, all of them judged.
 
-    Returns `caption_accuracy`, its 95 % `interval`, `facts` (accuracy by kind), `ceiling` (the
-    judge's accuracy on the world's own clips of the same captions), `spread` (see
-    `metrics.diversity`), `clips`, and the settings. `level` is the weights' own by default. `progress`
-    gets the number of clips judged so far, `look` each part's claims and clips. Raises `ValueError` for
-    a split, count or level that does not exist, and `CaptionError` for a level above the weights' own.
+    Returns `caption_accuracy`, its 95 % `interval`, `facts` (accuracy by kind), `layouts` (by number of
+    objects, and by relation), `ceiling` (the judge's accuracy on the world's own clips of the same
+    captions), `spread` (see `metrics.diversity`), `clips`, and the settings. `level` is the weights' own by
+    default. `progress` gets the number of clips judged so far, `look` each part's claims and clips. Raises
+    `ValueError` for a split, count or level that does not exist, and `CaptionError` for a level above the
+    weights' own.
     """
     if not isinstance(clips, int) or clips < 1:
         raise ValueError(f"clips must be a positive integer, got {clips!r}")
@@ -237,6 +240,7 @@ def evaluate(
         "caption_accuracy": accuracy.caption_accuracy,
         "interval": list(accuracy.interval),
         "facts": accuracy.facts,
+        "layouts": accuracy.layouts,
         "ceiling": caption_accuracy(ceiling, claims).caption_accuracy,
         "spread": spread_ratio(torch.cat(made), torch.cat(truth), claims),
         "clips": clips,

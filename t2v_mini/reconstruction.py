@@ -28,7 +28,8 @@ def evaluate_codec(codec: VideoVAE, data: DataConfig, clips: int) -> dict:
     """What the codec keeps of clips that it never saw: median and worst PSNR in dB, and the judge's facts.
 
     `ceiling` is the share of reconstructions of which every fact holds: no generator of these latents
-    can be expected to do better. `failed` are the numbers of the others.
+    can be expected to do better; `layouts` has it by number of objects and by relation. `failed` are the
+    numbers of the others.
     """
     real, made, claims = reconstructions(codec, data, clips)
     verdicts = judge_claims(made, claims, [caption(claim) for claim in claims])
@@ -42,5 +43,6 @@ def evaluate_codec(codec: VideoVAE, data: DataConfig, clips: int) -> dict:
         "ceiling": accuracy.caption_accuracy,
         "interval": list(accuracy.interval),
         "facts": accuracy.facts,
+        "layouts": accuracy.layouts,
         "failed": [number for number, verdict in enumerate(verdicts) if not verdict.correct],
     }

@@ -14,7 +14,6 @@ from t2v_mini.configs import (
     ClassifierConfig,
     Config,
     DataConfig,
-    ModelConfig,
     TrainConfig,
     VideoClassifierConfig,
 )
@@ -32,10 +31,11 @@ from t2v_mini.training.trainer import Trainer
 from t2v_mini.training.video_vae import latents_hash, load_codec, save_codec
 from t2v_mini.world import CaptionError, parse, render, sample_scenes, scene_for
 from tests.tiny_codec import TINY_CODEC, tiny_codec
+from tests.tiny_generator import TINY_GENERATOR
 
 TINY = Config(
     "tiny",
-    model=ModelConfig(width=24, depth=1, heads=2, stem_width=32, text_width=16, text_heads=2, text_depth=1),
+    model=TINY_GENERATOR,
     data=DataConfig(),
 )
 

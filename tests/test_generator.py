@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from t2v_mini.configs import CONFIGS, Config, ModelConfig, get_config
+from t2v_mini.configs import CONFIGS, Config, get_config
 from t2v_mini.data.tokenizer import END, PAD, START, VOCABULARY_SIZE, tokenize
 from t2v_mini.layers.attention import Attention, naive_attention
 from t2v_mini.layers.embeddings import sincos_positions, sinusoidal
@@ -16,8 +16,9 @@ from t2v_mini.models.dit import DiTBlock
 from t2v_mini.models.generator import Generator, all_finite, parameter_count, text_encoder
 from t2v_mini.models.text import BagOfWords, TextEncoder
 from t2v_mini.world import caption, sample_scenes
+from tests.tiny_generator import TINY_GENERATOR
 
-SMALL = ModelConfig(width=24, depth=2, heads=2, stem_width=32, text_width=16, text_heads=2, text_depth=1)
+SMALL = replace(TINY_GENERATOR, depth=2)
 
 
 @pytest.fixture
@@ -255,7 +256,7 @@ def test_configs():
         assert parameter_count(Generator(config.model)) < 5.5e6
     assert [data.level for data in get_config("mini").training_data] == [1]
     turns = get_config("latent").training_data
-    assert [data.level for data in turns] == [1, 2, 3] and {data.frames for data in turns} == {16}
+    assert [data.level for data in turns] == [2, 3, 2, 3, 1] and {data.frames for data in turns} == {16}
     with pytest.raises(ValueError, match="config must be one of mini, latent, got 'maxi'"):
         get_config("maxi")
     with pytest.raises(ValueError, match="values must hold the fields of a configuration"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from t2v_mini.metrics.caption_accuracy import bootstrap_interval, caption_accuracy, wilson_interval
 from t2v_mini.metrics.diversity import spread_ratio
-from t2v_mini.world import judge_claims, render, sample_scenes
+from t2v_mini.world import judge_claims, render, sample_scene, sample_scenes
 
 
 @given(st.integers(1, 2000), st.floats(0, 1))
@@ -59,6 +59,21 @@ def test_accuracy_counts_whole_captions():
     assert mixed.caption_accuracy == pytest.approx(0.5, abs=0.05)
     assert mixed.interval[0] < 0.5 < mixed.interval[1]
     assert mixed.facts["objects"] == 1 and 0.5 < mixed.facts["shape"] < 0.9
+
+
+def test_accuracy_by_layout():
+    scenes = [sample_scene(3, seed, kind=kind) for kind in ("one", "three", "in front") for seed in range(6)]
+    claims = [s.facts for s in scenes]
+    verdicts = judge_claims(render(scenes, 16), claims)
+    wrong = judge_claims(render(scenes[1:6] + scenes[:1], 16), claims[:6])  # of those with one object
+    found = caption_accuracy(wrong + verdicts[6:], claims).layouts
+    counts = {n: sum(len(claim.objects) == n for claim in claims) for n in (1, 2, 3)}
+    assert found["1 object"] == {"clips": 6, "caption_accuracy": 0.0}
+    assert [found[f"{n} objects"]["clips"] for n in (2, 3) if counts[n]] == [
+        counts[n] for n in (2, 3) if counts[n]
+    ]
+    assert found["in front of"]["clips"] >= 6 and found["3 objects"]["caption_accuracy"] == 1.0
+    assert all(name.split()[-1] in ("object", "objects", "of", "above", "below") for name in found)
 
 
 def test_spread():

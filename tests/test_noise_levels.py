@@ -8,14 +8,14 @@ from torch import nn
 
 from experiments import noise_levels
 from experiments.noise_levels import STARTS, Arguments, excess, finished, level_row, main, of_truth
-from t2v_mini.configs import Config, DataConfig, ModelConfig, TrainConfig
+from t2v_mini.configs import Config, DataConfig, TrainConfig
 from t2v_mini.data.moving_shapes import evaluation_set
 from t2v_mini.models.generator import Generator
 from t2v_mini.pipeline import TextToVideo
 from t2v_mini.world import caption, scene_for
+from tests.tiny_generator import TINY_GENERATOR
 
-MODEL = ModelConfig(width=24, depth=1, heads=2, stem_width=32, text_width=16, text_heads=2, text_depth=1)
-TINY = Config("tiny", MODEL, DataConfig(height=32, width=32))
+TINY = Config("tiny", TINY_GENERATOR, DataConfig(height=32, width=32))
 SCENES = evaluation_set(TINY.data, "unseen", 3)
 CAPTIONS = [caption(scene.facts) for scene in SCENES]
 
@@ -69,7 +69,7 @@ def test_the_excess_is_the_distance_to_the_mean_of_all_clips():
 def test_all_levels_are_measured_and_written(tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     weights = tmp_path / "tiny.safetensors"
-    TextToVideo(Generator(MODEL), TINY).save(weights)
+    TextToVideo(Generator(TINY_GENERATOR), TINY).save(weights)
     monkeypatch.setattr("experiments.results_file.RESULTS", tmp_path)
     monkeypatch.setattr(noise_levels, "STARTS", (1.0, 0.5))
     main(Arguments(str(weights), clips=2, captions=1, repeats=2))
@@ -78,7 +78,7 @@ def test_all_levels_are_measured_and_written(tmp_path, monkeypatch, capsys):
     assert written["levels"][0]["answer to noise"]["captions"] == 1
     assert "pure noise: excess" in capsys.readouterr().out
 
-    other = Config("tiny", MODEL, TINY.data, TrainConfig(process="cosine"))
-    TextToVideo(Generator(MODEL), other).save(weights)
+    other = Config("tiny", TINY_GENERATOR, TINY.data, TrainConfig(process="cosine"))
+    TextToVideo(Generator(TINY_GENERATOR), other).save(weights)
     with pytest.raises(ValueError, match="weights must be those of a flow, got 'cosine'"):
         main(Arguments(str(weights)))

@@ -104,6 +104,9 @@ def test_it_learns_and_its_latents_are_measured():
     after = evaluate_codec(trainer.model, config.data[0], 8)
     assert after["psnr"] > before["psnr"] + 3 and after["worst_psnr"] <= after["psnr"]
     assert set(after) >= {"ceiling", "interval", "facts", "clips", "level"}
+    assert after["layouts"]["1 object"] == {"clips": 8, "caption_accuracy": after["ceiling"]}
+    front = replace(config.data[0], level=2, kind="in front")
+    assert evaluate_codec(trainer.model, front, 2)["layouts"].keys() == {"2 objects", "in front of"}
     real, made, claims = reconstructions(trainer.model, config.data[0], 8)
     assert real.shape == made.shape == (8, 3, 8, 16, 16) and len(claims) == 8
     assert made.abs().max() <= 1
@@ -153,6 +156,21 @@ def test_each_term_of_the_loss_counts():
         trainer = VideoVAETrainer(replace(TINY, loss=replace(TINY.loss, **weights)))
         losses.append(trainer.loss(batch).item())
     assert losses[1] > losses[0] + 1e-3 and losses[2] > losses[0] + 1e-3
+
+
+def test_clips_with_noise_on_their_latents_count_less():
+    terms = replace(TINY.loss, squared=1.0, difference=0.0, kl=0.0, noise=0.8)
+    trainer = VideoVAETrainer(replace(TINY, loss=terms))
+    batch = next(iter(trainer.batches(1)))
+    x, rng = trainer.clips(batch), trainer.random()
+    deviation = trainer.deviations(len(x), rng)
+    error = trainer.model(x, rng, deviation)[0] - x
+    share = 1 / (1 + (deviation / 0.2) ** 2)
+    right = (share * error.square().mean((1, 2, 3, 4))).mean()
+    right = right + (share * error.abs().mean((1, 2, 3, 4))).mean()
+    torch.testing.assert_close(trainer.loss(batch), right)
+    drawn = trainer.deviations(4000, torch.Generator().manual_seed(0))
+    assert 0.7 < (drawn > 0).float().mean() < 0.8 and 0.75 < drawn.max() <= 0.8
 
 
 def test_configurations_survive_json():

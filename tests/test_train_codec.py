@@ -10,6 +10,7 @@ from experiments.results_file import conditions
 from experiments.train_codec import Refinement
 from t2v_mini.configs import CodecConfig, DataConfig, TrainConfig, VideoVAEConfig
 from t2v_mini.data.moving_shapes import training_batch
+from t2v_mini.metrics.caption_accuracy import layouts_of
 from t2v_mini.training.video_vae import (
     VideoVAETrainer,
     codec_of,
@@ -68,8 +69,11 @@ def test_a_refinement_of_the_decoder_leaves_the_latents_alone(start):
 def test_level_1_is_seen_least_in_a_refinement(start):
     data = tuple(replace(TINY.data[0], level=level) for level in (1, 2, 3))
     trainer = Refinement(str(start), replace(TINY, data=data), None)
-    several = [max(len(claim.objects) for claim in batch.claims) > 1 for batch in trainer.batches(5)]
+    batches = list(trainer.batches(5))
+    several = [max(len(claim.objects) for claim in batch.claims) > 1 for batch in batches]
     assert several == [True, True, True, True, False]
+    covered = [all("in front of" in layouts_of(claim) for claim in batch.claims) for batch in batches]
+    assert covered[2:4] == [True, True] and not covered[4]
 
 
 def test_clips_that_come_out_worse_count_for_more(start):

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from t2v_mini.configs import ClipConfig, Config, DataConfig, ModelConfig, TrainConfig
+from t2v_mini.configs import ClipConfig, Config, DataConfig, TrainConfig
 from t2v_mini.data.moving_shapes import FIRST_TRAINING_SEED, training_batch, training_batches
 from t2v_mini.models.generator import Generator
 from t2v_mini.models.text_video import mini_clip
@@ -21,10 +21,12 @@ from t2v_mini.training.ema import EMA
 from t2v_mini.training.learning_rate import trapezoid
 from t2v_mini.training.trainer import Trainer
 from t2v_mini.world import is_held_out, judge_claims, parse
+from t2v_mini.world.caption import normalise
+from tests.tiny_generator import TINY_GENERATOR
 
 TINY = Config(
     "tiny",
-    model=ModelConfig(width=24, depth=1, heads=2, stem_width=32, text_width=16, text_heads=2, text_depth=1),
+    model=TINY_GENERATOR,
     data=DataConfig(frames=8, height=16, width=16),
     train=TrainConfig(steps=6, batch=4, warmup=2, bf16=False, compile=False),
 )
@@ -130,6 +132,16 @@ def test_batches_are_seen_truthful_and_reproducible():
     again = list(training_batches(data, 3, 5, 32))
     assert torch.equal(again[0].video, batch.video) and again[0].captions == batch.captions
     assert not torch.equal(again[1].video, batch.video) and FIRST_TRAINING_SEED > 10**6
+
+
+def test_kinds_of_clips_and_captions_may_be_chosen():
+    (three,) = list(training_batches(DataConfig(level=3, kind="three", short_captions=0.0), 0, 1, 6))
+    assert all(len(claim.objects) == 3 for claim in three.claims)
+    full = [normalise(claim) for claim in three.claims]
+    assert [normalise(parse(text)) for text in three.captions] == full
+    short = training_batch(DataConfig(level=3, kind="three", short_captions=1.0), 0, 6)
+    assert torch.equal(short.video, three.video)
+    assert all(normalise(parse(text)) != claim for text, claim in zip(short.captions, full, strict=True))
 
 
 def test_average():

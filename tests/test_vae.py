@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from t2v_mini.configs import CodecConfig
-from t2v_mini.models.posterior import Posterior
+from t2v_mini.models.posterior import Posterior, add_noise
 from t2v_mini.models.tiling import decode_tiled, encode_tiled, margin
 from t2v_mini.models.vae import VideoVAE
 
@@ -67,6 +67,20 @@ def test_posterior_learns_by_its_samples():
     posterior.sample(torch.Generator().manual_seed(0)).square().sum().backward()
     assert (moments.grad.abs() > 0).all()
     assert Posterior.of(torch.zeros(1, 2, 1, 1, 1)).kl().item() == 0
+
+
+def test_noise_on_latents_has_its_own_deviation_on_each_clip():
+    scales = torch.tensor([0.5, 3.0]).view(1, 2, 1, 1, 1)
+    z = scales * torch.randn(2, 2, 20, 30, 30, generator=torch.Generator().manual_seed(0)) + 7
+    noisy = add_noise(z, torch.tensor([0.0, 0.4]), torch.Generator().manual_seed(1))
+    assert torch.equal(noisy[0], z[0])
+    found = (noisy[1] - z[1]).std((1, 2, 3))
+    torch.testing.assert_close(found, 0.4 * z.std((0, 2, 3, 4)), rtol=0.02, atol=0)
+    # Larger latents get larger noise, and the gradient knows it.
+    scale = torch.ones((), requires_grad=True)
+    larger = add_noise(scale * z, torch.tensor([0.4, 0.4]), torch.Generator().manual_seed(1))
+    ratio = (larger - scale * z).square().mean() / (scale * z).var()
+    assert abs(torch.autograd.grad(ratio, scale)[0]) < 1e-5
 
 
 @every_kind

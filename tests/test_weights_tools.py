@@ -10,7 +10,6 @@ from t2v_mini.configs import (
     ClassifierConfig,
     Config,
     DataConfig,
-    ModelConfig,
     SampleConfig,
     VideoClassifierConfig,
 )
@@ -22,13 +21,14 @@ from t2v_mini.training.checkpoint import read_record
 from t2v_mini.training.classifier import classifier_accuracy, save_classifier
 from t2v_mini.training.video_vae import save_codec
 from tests.tiny_codec import TINY_CODEC, tiny_codec
+from tests.tiny_generator import TINY_GENERATOR
 from tools import check_weights, landing
 
 WHERE = {"device": "an old one", "threads": 1, "torch": "1", "python": "3", "commit": "abc", "date": "2020"}
 DATA = DataConfig(frames=8, height=16, width=16)
 TINY = Config(
     "tiny",
-    ModelConfig(width=24, depth=1, heads=2, stem_width=32, text_width=16, text_heads=2, text_depth=1),
+    TINY_GENERATOR,
     DATA,
     sample=SampleConfig(steps=1),
 )

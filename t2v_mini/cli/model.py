@@ -38,7 +38,7 @@ class Generate:
     seed: int = 0
     """Seed of the first clip; the next ones count on."""
     sampler: str | None = None
-    """Sampler of the weights' process, such as euler or heun; the weights' own by default."""
+    """Sampler of the weights' process, such as euler or stochastic; the weights' own by default."""
     negative: str = ""
     """A prompt that guidance leads away from."""
     given: Path | None = None

@@ -44,20 +44,23 @@ def _draw(scenes: list[Scene], texts: list[str], config: DataConfig) -> Batch:
 def training_batch(config: DataConfig, step: int, size: int, seed: int = 0) -> Batch:
     """The batch of one training step: a pure function of step and seed, seen combinations only."""
     first = FIRST_TRAINING_SEED * (seed + 1) + step * size
-    scenes = [
-        sample_scene(config.level, first + i, split="seen", canvas=_aspect(config)) for i in range(size)
-    ]
-    return _draw(scenes, [_training_caption(s.facts, first + i) for i, s in enumerate(scenes)], config)
+    scenes = [_training_scene(config, first + i) for i in range(size)]
+    texts = [_training_caption(config, s.facts, first + i) for i, s in enumerate(scenes)]
+    return _draw(scenes, texts, config)
+
+
+def training_scenes(config: DataConfig, numbers: Sequence[int], seed: int = 0) -> list[Scene]:
+    """The scenes of the training clips with these numbers; seen combinations only."""
+    return [_training_scene(config, FIRST_TRAINING_SEED * (seed + 1) + n) for n in numbers]
 
 
 def training_clips(
     config: DataConfig, numbers: Sequence[int], captions: int, seed: int = 0
 ) -> tuple[UInt8[Tensor, "B 3 F H W"], list[list[str]]]:
     """The training clips with these numbers, each with several paraphrases; seen combinations only."""
-    first, canvas = FIRST_TRAINING_SEED * (seed + 1), _aspect(config)
-    scenes = [sample_scene(config.level, first + n, split="seen", canvas=canvas) for n in numbers]
+    scenes, first = training_scenes(config, numbers, seed), FIRST_TRAINING_SEED * (seed + 1)
     texts = [
-        [_training_caption(scene.facts, captions * (first + n) + k) for k in range(captions)]
+        [_training_caption(config, scene.facts, captions * (first + n) + k) for k in range(captions)]
         for scene, n in zip(scenes, numbers, strict=True)
     ]
     return _draw(scenes, [], config).video, texts
@@ -70,16 +73,21 @@ def contrastive_batch(config: DataConfig, step: int, size: int, seed: int = 0) -
     has which colour, so that a contrastive loss hardly has to look (hard negatives: Yuksekgonul et al. 2023).
     """
     first, half = FIRST_TRAINING_SEED * (seed + 1) + step * size, size // 2
-    canvas = _aspect(config)
-    scenes = [sample_scene(config.level, first + i, split="seen", canvas=canvas) for i in range(size - half)]
-    scenes += [twin_scene(scenes[i], first + size - half + i, canvas) for i in range(half)]
-    return _draw(scenes, [_training_caption(s.facts, first + i) for i, s in enumerate(scenes)], config)
+    scenes = [_training_scene(config, first + i) for i in range(size - half)]
+    scenes += [twin_scene(scenes[i], first + size - half + i, _aspect(config)) for i in range(half)]
+    texts = [_training_caption(config, s.facts, first + i) for i, s in enumerate(scenes)]
+    return _draw(scenes, texts, config)
 
 
-def _training_caption(facts: Facts, seed: int) -> str:
-    """A paraphrase; every second caption leaves some facts out."""
+def _training_scene(config: DataConfig, seed: int) -> Scene:
+    """A scene of seen combinations, of a layout of the data's kind."""
+    return sample_scene(config.level, seed, split="seen", canvas=_aspect(config), kind=config.kind)
+
+
+def _training_caption(config: DataConfig, facts: Facts, seed: int) -> str:
+    """A paraphrase, which may leave some facts out."""
     rng = np.random.default_rng([1, seed])
-    return caption(leave_out(facts, rng) if rng.random() < 0.5 else facts, seed=seed)
+    return caption(leave_out(facts, rng) if rng.random() < config.short_captions else facts, seed=seed)
 
 
 def training_batches(
@@ -126,5 +134,6 @@ def _follow_parent() -> None:
 
 
 def evaluation_set(config: DataConfig, split: str, count: int) -> list[Scene]:
-    """The scenes of the frozen protocol: seeds 0 ... count - 1 of a split."""
-    return [sample_scene(config.level, seed, split=split, canvas=_aspect(config)) for seed in range(count)]
+    """The scenes of the frozen protocol: seeds 0 ... count - 1 of a split, of layouts of the data's kind."""
+    canvas, kind = _aspect(config), config.kind
+    return [sample_scene(config.level, seed, split=split, canvas=canvas, kind=kind) for seed in range(count)]

@@ -20,19 +20,23 @@ PREDICTIONS = ("x0", "velocity")
 class RectifiedFlow:
     """The process, what a network predicts in it, and the times at which it is trained.
 
-    Training times are sigmoid(N(`mean`, 1)) (logit-normal, Esser et al. 2024, section 3.1): a
-    positive mean looks more often at noisy clips. `least_t` in (0, 1] bounds the weight 1 / t^2
-    of an error in x0. Raises `ValueError` for a value out of its range. All methods raise it for
-    times outside [0, 1], for times that are not one a sample, and for tensors of unequal shapes.
+    Training times are sigmoid(N(`mean`, `std`^2)) (logit-normal, Esser et al. 2024, section 3.1): a
+    positive mean looks more often at noisy clips, a larger `std` more often at both ends. `least_t` in
+    (0, 1] bounds the weight 1 / t^2 of an error in x0. Raises `ValueError` for a value out of its range. All
+    methods raise it for times outside [0, 1], for times that are not one a sample, and for tensors of unequal
+    shapes.
     """
 
     mean: float = 0.8
+    std: float = 1.0
     least_t: float = 0.05
     prediction: str = "x0"
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.mean):
             raise ValueError(f"mean must be a finite number, got {self.mean!r}")
+        if not 0 < self.std < math.inf:
+            raise ValueError(f"std must be a positive, finite number, got {self.std!r}")
         if not 0 < self.least_t <= 1:
             raise ValueError(f"least_t must be in (0, 1], got {self.least_t!r}")
         if self.prediction not in PREDICTIONS:
@@ -96,7 +100,8 @@ class RectifiedFlow:
 
     def draw_times(self, count: int, generator: torch.Generator) -> Float[Tensor, " count"]:
         """Training times in (0, 1), on the generator's device."""
-        return torch.sigmoid(torch.randn(count, generator=generator, device=generator.device) + self.mean)
+        normal = torch.randn(count, generator=generator, device=generator.device)
+        return torch.sigmoid(self.std * normal + self.mean)
 
     def network_time(self, t: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """The time in [0, 1] that a denoiser is given: t itself."""

@@ -11,19 +11,27 @@ from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.diffusion.process import GaussianDiffusion
 from t2v_mini.diffusion.samplers import (
     Callback,
+    Generators,
     Predict,
+    sample_ancestral,
     sample_ddim,
     sample_ddpm,
     sample_dpm_solver_pp,
     sample_euler,
     sample_heun,
+    sample_stochastic,
     shifted_times,
 )
 from t2v_mini.diffusion.schedules import SCHEDULES, make_betas, spaced_timesteps
 
 Process = RectifiedFlow | GaussianDiffusion
 # The first of each is the one that is taken where none is named.
-FLOW_SAMPLERS: dict[str, Callable] = {"euler": sample_euler, "heun": sample_heun}
+FLOW_SAMPLERS: dict[str, Callable] = {
+    "euler": sample_euler,
+    "heun": sample_heun,
+    "ancestral": sample_ancestral,
+    "stochastic": sample_stochastic,
+}
 DIFFUSION_SAMPLERS: dict[str, Callable] = {
     "ddim": sample_ddim,
     "ddpm": sample_ddpm,
@@ -38,7 +46,7 @@ def make_process(settings: TrainConfig, device: str | torch.device = "cpu") -> P
     predicted, which says nothing there. Raises `ValueError` for an unknown process, and as the process does.
     """
     if settings.process == "flow":
-        return RectifiedFlow(mean=settings.time_mean, prediction=settings.prediction)
+        return RectifiedFlow(settings.time_mean, settings.time_std, prediction=settings.prediction)
     if settings.process not in SCHEDULES:
         raise ValueError(f"process must be one of flow, {', '.join(SCHEDULES)}, got {settings.process!r}")
     betas = make_betas(settings.process, zero_terminal_snr=settings.prediction != "epsilon")
@@ -50,6 +58,14 @@ def samplers_of(process: Process) -> dict[str, Callable]:
     return FLOW_SAMPLERS if isinstance(process, RectifiedFlow) else DIFFUSION_SAMPLERS
 
 
+def sampler_of(process: Process, name: str = "") -> str:
+    """The name of a sampler that fits a process, the first one if empty; `ValueError` for another's."""
+    samplers = samplers_of(process)
+    if name and name not in samplers:
+        raise ValueError(f"sampler must be one of {', '.join(samplers)} for this process, got {name!r}")
+    return name or next(iter(samplers))
+
+
 def sample(
     process: Process,
     predict: Predict,
@@ -57,21 +73,20 @@ def sample(
     steps: int,
     sampler: str = "",
     shift: float = 1.0,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     callback: Callback | None = None,
+    last: float = 0.0,
 ) -> Float[Tensor, "B ..."]:
     """Sample in so many steps; `predict` takes the times that a denoiser is given, in [0, 1].
 
-    `sampler` is one of `samplers_of`, the first one if empty. `shift` moves the times of a flow, see
+    `sampler` is one of `samplers_of`, the first one if empty. `shift` and `last` set the times of a flow, see
     `shifted_times`; the timesteps of a diffusion are spaced "trailing". `generator` draws the fresh noise of
-    "ddpm". Raises `ValueError` for a sampler of another process, and for steps that cannot be.
+    "ddpm", "ancestral" and "stochastic". Raises `ValueError` for a sampler of another process, and for steps
+    that cannot be.
     """
-    samplers = samplers_of(process)
-    if sampler and sampler not in samplers:
-        raise ValueError(f"sampler must be one of {', '.join(samplers)} for this process, got {sampler!r}")
-    run = samplers[sampler or next(iter(samplers))]
+    run = samplers_of(process)[sampler_of(process, sampler)]
     if isinstance(process, RectifiedFlow):
-        times = shifted_times(steps, shift)
+        times = shifted_times(steps, shift, last)
     elif type(steps) is not int or not 1 <= steps <= process.steps:
         raise ValueError(f"steps must be an integer from 1 to {process.steps}, got {steps!r}")
     else:

@@ -7,7 +7,7 @@ its dtype and device.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -19,6 +19,8 @@ from t2v_mini.diffusion.process import GaussianDiffusion
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, Tensor, Tensor], None]
+# One for the whole batch, or one a sample: its noise then does not depend on the others.
+Generators = torch.Generator | Sequence[torch.Generator] | None
 
 VARIANCES = ("fixed_small", "fixed_large")
 
@@ -31,7 +33,7 @@ def sample_ddpm(
     timesteps: Int64[Tensor, " steps"] | None = None,
     variance: str = "fixed_small",
     clip: float | None = None,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     callback: Callback | None = None,
 ) -> Float[Tensor, "B ..."]:
     """Ancestral sampling: each point is drawn from q(x_previous | xt, predicted x0).
@@ -68,7 +70,7 @@ def sample_ddim(
     timesteps: Int64[Tensor, " steps"],
     eta: float = 0.0,
     clip: float | None = None,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     callback: Callback | None = None,
 ) -> Float[Tensor, "B ..."]:
     """Steps over any falling timesteps, the last one to the clean clip.
@@ -104,7 +106,7 @@ def sample_dpm_solver_pp(
     noise: Float[Tensor, "B ..."],
     timesteps: Int64[Tensor, " steps"],
     clip: float | None = None,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     callback: Callback | None = None,
 ) -> Float[Tensor, "B ..."]:
     """DPM-Solver++(2M): second order at one call a step (Lu et al. 2022, algorithm 2).
@@ -132,18 +134,24 @@ def sample_dpm_solver_pp(
     return x
 
 
-def shifted_times(steps: int, shift: float = 1.0) -> Float[Tensor, " times"]:
+def shifted_times(steps: int, shift: float = 1.0, last: float = 0.0) -> Float[Tensor, " times"]:
     """Times of a flow from 1 to 0: even steps, moved towards the noise by t -> s t / (1 + (s - 1) t).
 
-    Esser et al. 2024, eq. 23. Raises `ValueError` unless steps is a positive integer and shift a
-    positive, finite number.
+    Esser et al. 2024, eq. 23. With `last` the steps lead to this time, and the last one from there to 0: for
+    a codec whose decoder takes away what noise is left. Raises `ValueError` unless steps is a positive
+    integer, shift a positive, finite number, and last in [0, 1).
     """
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps must be a positive integer, got {steps!r}")
     if not 0 < shift < float("inf"):
         raise ValueError(f"shift must be positive and finite, got {shift!r}")
+    if not 0 <= last < 1:
+        raise ValueError(f"last must be in [0, 1), got {last!r}")
     # In 32 bits the first time could be rounded to just above 1.
     t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    if last and steps > 1:
+        end = last / (shift - (shift - 1) * last)  # which the shift moves to `last`
+        t = torch.cat([torch.linspace(1, end, steps, dtype=torch.float64), t[-1:]])
     return (shift * t / (1 + (shift - 1) * t)).float()
 
 
@@ -153,7 +161,7 @@ def sample_euler(
     predict: Predict,
     noise: Float[Tensor, "B ..."],
     times: Float[Tensor, " times"],
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     callback: Callback | None = None,
 ) -> Float[Tensor, "B ..."]:
     """Follow the velocity field from noise at times[0] to times[-1] in straight steps.
@@ -176,7 +184,7 @@ def sample_heun(
     predict: Predict,
     noise: Float[Tensor, "B ..."],
     times: Float[Tensor, " times"],
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     callback: Callback | None = None,
 ) -> Float[Tensor, "B ..."]:
     """Follow the velocity field with the mean of the velocities at both ends of a step.
@@ -192,6 +200,75 @@ def sample_heun(
         if after > 0:
             u = (u + _velocity(process, predict, x + (after - t) * u, after)) / 2
         x = x + (after - t) * u
+    return x
+
+
+@torch.no_grad()
+def sample_ancestral(
+    process: RectifiedFlow,
+    predict: Predict,
+    noise: Float[Tensor, "B ..."],
+    times: Float[Tensor, " times"],
+    eta: float = 1.0,
+    generator: Generators = None,
+    callback: Callback | None = None,
+) -> Float[Tensor, "B ..."]:
+    """Steps in which a part of the noise is drawn anew: an error that was made earlier fades with it.
+
+    A flow's points, scaled, are those of a diffusion whose noise is r = t / (1 - t) times its signal, so the
+    steps are DDIM's (Song et al. 2021, eq. 12 and 16): the share eta^2 (1 - r_next^2 / r^2) of the noise's
+    variance is fresh. `eta` in [0, 1] is 0 for Euler's steps and 1 for draws from the posterior, as of DDPM.
+    `times` as in `sample_euler`. Raises `ValueError` for an eta outside [0, 1], for such times, and for
+    generators of another number than the samples.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must be in [0, 1], got {eta!r}")
+
+    def fresh(t: float, after: float) -> float:
+        # r_next / r, which holds where r is infinite, too.
+        return eta**2 * (1 - (after * (1 - t) / (t * (1 - after))) ** 2)
+
+    return _renewed(process, predict, noise, times, fresh, generator, callback)
+
+
+@torch.no_grad()
+def sample_stochastic(
+    process: RectifiedFlow,
+    predict: Predict,
+    noise: Float[Tensor, "B ..."],
+    times: Float[Tensor, " times"],
+    generator: Generators = None,
+    callback: Callback | None = None,
+) -> Float[Tensor, "B ..."]:
+    """Steps to the predicted clip and back to the next time with noise that is all new.
+
+    Multistep sampling of consistency models (Song et al. 2023, algorithm 1): of an earlier error only what it
+    did to the predicted clip remains. The distribution is not that of the data: what is predicted, a mean,
+    varies less, and with more steps less and less. `times` as in `sample_euler`; errors as of
+    `sample_ancestral`.
+    """
+    return _renewed(process, predict, noise, times, lambda t, after: 1.0, generator, callback)
+
+
+def _renewed(
+    process: RectifiedFlow,
+    predict: Predict,
+    x: Tensor,
+    times: Tensor,
+    fresh: Callable[[float, float], float],
+    generator: Generators,
+    callback: Callback | None,
+) -> Tensor:
+    """Straight steps; `fresh` says which share of the noise's variance is new in a step from t to another."""
+    for step, (t, after) in enumerate(_intervals(times)):
+        u = _velocity(process, predict, x, t)
+        x0 = x - t * u
+        if callback is not None:
+            callback(step, x, x0)
+        share = fresh(t, after)
+        x = (1 - after) * x0 + after * (1 - share) ** 0.5 * (x0 + u)
+        if share > 0 and after > 0:
+            x = x + after * share**0.5 * _normal(x, generator)
     return x
 
 
@@ -243,7 +320,11 @@ def _full(x: Tensor, t: int) -> Tensor:
     return torch.full((len(x),), t, device=x.device)
 
 
-def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
+def _normal(x: Tensor, generator: Generators) -> Tensor:
     """Noise like x. Drawn on the generator's device, so that a seed gives the same noise everywhere."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        if len(generator) != len(x):
+            raise ValueError(f"generator must be one, or {len(x)}, one a sample, got {len(generator)}")
+        return torch.cat([_normal(row, one) for row, one in zip(x.split(1), generator, strict=True)])
     device = x.device if generator is None else generator.device
     return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)

@@ -36,6 +36,11 @@ def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool
     return found.shape == expected.shape and bool((found - expected).abs().max() < tolerance)
 
 
+def agree(found: list[float], faulty: list[float]) -> bool:
+    """Whether two lists of numbers are equal to rounding."""
+    return all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(found, faulty, strict=True))
+
+
 def diagnose(found, faults: Iterable[tuple[object, str]], agree: Callable[[object, object], bool]) -> None:
     """Raise `Wrong` with the message of the first faulty answer that the found one agrees with."""
     for faulty, message in faults:

@@ -31,7 +31,7 @@ class SpaceTimeConv(nn.Module):
     looks at a later one, as in MAGVIT-2 (Yu et al. 2024), and the first frame stands for all before
     it. A clip may then come in chunks: see `forward`.
 
-    Raises `ValueError` for a kernel of even size.
+    Raises `ValueError` for a kernel of even size, and for a number of channels below 1.
     """
 
     def __init__(
@@ -44,6 +44,9 @@ class SpaceTimeConv(nn.Module):
         groups: int = 1,
     ) -> None:
         super().__init__()
+        for name, number in (("channels", channels), ("out_channels", out_channels)):
+            if number < 1:  # PyTorch would build the layer and only warn
+                raise ValueError(f"{name} must be 1 or more, got {number}")
         self.kernel, self.stride, self.causal = triple("kernel", kernel), triple("stride", stride), causal
         if not all(size % 2 for size in self.kernel):
             raise ValueError(f"kernel must be odd along each axis, got {self.kernel}")
@@ -57,7 +60,8 @@ class SpaceTimeConv(nn.Module):
 
         The chunks' results, one after the other, are the result of the whole clip. Raises `ValueError`
         for a clip that is not (B, C, F, H, W) with the layer's channels, for a memory without
-        `causal`, and for a chunk too short to give a frame.
+        `causal` or with a kernel shorter than the stride along time, and for a chunk too short to give
+        a frame.
         """
         if x.ndim != 5 or x.shape[1] != self.conv.in_channels or x.shape[2] == 0:
             raise ValueError(
@@ -66,6 +70,11 @@ class SpaceTimeConv(nn.Module):
         if memory is not None and not self.causal:
             raise ValueError("memory must be None where the convolution is not causal")
         size, step = self.kernel[0], self.stride[0]
+        if memory is not None and size < step:  # frames of the next chunk would have to be skipped
+            raise ValueError(
+                "memory must be None where the kernel is shorter than the stride along time, "
+                f"got a kernel of {size} and a stride of {step}"
+            )
         if size == step == 1:
             return self._convolve(x)  # each frame by itself: nothing to repeat or to remember
         if memory is not None and self in memory:
@@ -243,7 +252,7 @@ class SpatioTemporalUpsample(nn.Module):
 
     In space each pixel becomes a block of 2 x 2 before the convolution. In time the convolution makes
     two frames of channels for each frame, which are laid one after the other (depth to time, as
-    Shi et al. 2016 did in space): an interpolation would leave two ghosts of what moves. With `causal`
+    Shi et al. 2016 did in space): a linear interpolation would leave two ghosts of what moves. With `causal`
     the first frame stays one, so 1 + n frames become 1 + 2 n.
     """
 

@@ -46,17 +46,29 @@ def bootstrap_interval(
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Caption accuracy with its interval, and the accuracy of each kind of fact."""
+    """Caption accuracy with its interval, the accuracy of each kind of fact, and of captions by layout.
+
+    `layouts` holds, for captions of so many objects and for those with each relation, the number of `clips`
+    and their `caption_accuracy`.
+    """
 
     caption_accuracy: float
     interval: tuple[float, float]
     facts: dict[str, float]
+    layouts: dict[str, dict]
     clips: int
 
 
 def combination(claim: Facts) -> tuple:
     """The (colour, shape, motion) combinations of a claim: the unit of the bootstrap."""
     return tuple((thing.color, thing.shape, thing.motion) for thing in claim.objects)
+
+
+def layouts_of(claim: Facts) -> list[str]:
+    """The number of a claim's objects, such as "2 objects", and its relations."""
+    count = len(claim.objects)
+    relations = dict.fromkeys(str(relation) for _, relation, _ in claim.relations)
+    return [f"{count} object" + "s" * (count > 1), *relations]
 
 
 def caption_accuracy(verdicts: list[Verdict], claims: list[Facts]) -> Accuracy:
@@ -76,4 +88,12 @@ def caption_accuracy(verdicts: list[Verdict], claims: list[Facts]) -> Accuracy:
         for fact in verdict.facts:
             kinds[fact.kind].append(fact.holds)
     facts = {kind: float(np.mean(held)) for kind, held in kinds.items()}
-    return Accuracy(share, interval, facts, len(correct))
+    groups: dict[str, list[float]] = defaultdict(list)
+    for claim, right in zip(claims, correct, strict=True):
+        for layout in layouts_of(claim):
+            groups[layout].append(right)
+    layouts = {
+        layout: {"clips": len(groups[layout]), "caption_accuracy": float(np.mean(groups[layout]))}
+        for layout in sorted(groups)
+    }
+    return Accuracy(share, interval, facts, layouts, len(correct))

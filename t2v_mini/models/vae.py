@@ -19,7 +19,7 @@ from t2v_mini.layers.conv3d import (
     SpatioTemporalUpsample,
     norm_of,
 )
-from t2v_mini.models.posterior import Posterior
+from t2v_mini.models.posterior import Posterior, add_noise
 
 
 def stage(config: CodecConfig, width: int) -> nn.ModuleList:
@@ -230,8 +230,17 @@ class VideoVAE(nn.Module):
         return self.decode(self.encode(x, pad=True).mode(), tuple(x.shape[2:])).clamp(-1, 1)
 
     def forward(
-        self, x: Float[Tensor, "B C F H W"], generator: torch.Generator | None = None
+        self,
+        x: Float[Tensor, "B C F H W"],
+        generator: torch.Generator | None = None,
+        deviation: Float[Tensor, "B"] | None = None,
     ) -> tuple[Float[Tensor, "B C F H W"], Posterior]:
-        """A reconstruction from a sample of the posterior, and the posterior, for training; any size."""
+        """A reconstruction from a sample of the posterior, and the posterior, for training; any size.
+
+        `deviation` adds noise to the sample, as `add_noise` does.
+        """
         posterior = self.encode(x, pad=True)
-        return self.decode(posterior.sample(generator), tuple(x.shape[2:])), posterior
+        z = posterior.sample(generator)
+        if deviation is not None:
+            z = add_noise(z, deviation, generator)
+        return self.decode(z, tuple(x.shape[2:])), posterior

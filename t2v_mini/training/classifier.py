@@ -9,10 +9,9 @@ from torch import Tensor
 from t2v_mini.configs import DataConfig, VideoClassifierConfig
 from t2v_mini.data.moving_shapes import Batch, evaluation_set
 from t2v_mini.models.classifier import LABELS, MotionClassifier, labels_of
-from t2v_mini.training.checkpoint import load_checkpoint
 from t2v_mini.training.loop import TrainingLoop
 from t2v_mini.training.precision import autocast
-from t2v_mini.training.shipped import filled, frozen, save_weights, weights_path
+from t2v_mini.training.shipped import frozen, load_frozen, save_weights
 from t2v_mini.world import render
 
 BATCH = 64
@@ -46,14 +45,12 @@ def save_classifier(model: MotionClassifier, path: str | Path, record: dict) -> 
 
 
 def load_classifier(name: str | Path = "classifier", device: str = "cpu") -> tuple[MotionClassifier, dict]:
-    """A shipped classifier by name, or one by path, frozen, and its record with its hash.
+    """A shipped classifier by name, or one by path, and its record, as `load_frozen` gives them."""
 
-    Raises `ValueError` for an unknown name and for a missing, damaged or foreign file.
-    """
-    path = weights_path(name, "classifier")
-    tensors, record = load_checkpoint(path)
-    model = MotionClassifier(VideoClassifierConfig.from_dict(record["config"]).model)
-    return filled(model, tensors, path).requires_grad_(False).eval().to(device), record
+    def build(config: dict) -> MotionClassifier:
+        return MotionClassifier(VideoClassifierConfig.from_dict(config).model)
+
+    return load_frozen(name, "classifier", build, device)
 
 
 @torch.no_grad()

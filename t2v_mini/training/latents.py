@@ -69,9 +69,13 @@ def trainer_for(config: Config, folder: str | Path, device: str = "cpu") -> Trai
     if not config.codec:
         return Trainer(config, folder, device)
     codec, _ = load_codec(config.codec, device)
+    return LatentTrainer(config, latents_for(config, folder, codec), folder, device)
+
+
+def latents_for(config: Config, folder: str | Path, codec: VideoVAE) -> LatentCache:
+    """The training latents of a configuration, in the folder of its runs; errors as `cache_latents`."""
     train = config.train
-    cache = cache_latents(Path(folder) / "latents", codec, config.training_data, train.latents, train.seed)
-    return LatentTrainer(config, cache, folder, device)
+    return cache_latents(Path(folder) / "latents", codec, config.training_data, train.latents, train.seed)
 
 
 class LatentTrainer(Trainer):
@@ -107,13 +111,12 @@ class LatentTrainer(Trainer):
         return super().record() | {"codec": self.cache.fingerprint["codec"]}
 
     def batches(self, stop: int) -> Iterator[Batch]:
-        """Batches of one level each, in turns, as from clips: captions of one level are of like length."""
-        train, turns = self.config.train, len(self.cache.fingerprint["data"])
+        """Batches of clips of all kinds together."""
+        train = self.config.train
         for step in range(self.step, stop):
             # Other numbers than those of `random`, which draws the noise.
             rng = torch.Generator().manual_seed((train.seed + 1) * 1_000_000_007 + step)
-            index = torch.randint(len(self.cache) // turns, (train.batch,), generator=rng)
-            index = index * turns + step % turns
+            index = torch.randint(len(self.cache), (train.batch,), generator=rng)
             yield Batch(*self.cache.batch(index, rng), claims=[])
 
     def clips(self, batch: Batch) -> Float[Tensor, "B Z G I J"]:

@@ -11,16 +11,21 @@ from t2v_mini.data.moving_shapes import Batch
 from t2v_mini.losses.perceptual import load_lpips
 from t2v_mini.losses.reconstruction import gradient_difference
 from t2v_mini.models.vae import VideoVAE
-from t2v_mini.training.checkpoint import content_hash, load_checkpoint
+from t2v_mini.training.checkpoint import content_hash
 from t2v_mini.training.loop import TrainingLoop
 from t2v_mini.training.precision import autocast
-from t2v_mini.training.shipped import filled, frozen, save_weights, weights_path
+from t2v_mini.training.shipped import frozen, load_frozen, save_weights
 
 BATCH = 32
+NOISY_SHARE = 0.75  # of the clips, where the loss has noise
+NOTABLE_NOISE = 0.2  # deviation at which a clip counts half
 
 
 class VideoVAETrainer(TrainingLoop):
     """Trains a `VideoVAE` on Moving Shapes; its levels take turns, one batch each.
+
+    Where the loss has noise, three of four clips get some on their latents. They count less, the more
+    noise they have, as their error is larger.
 
     Raises as `load_lpips` does where the loss has a perceptual term.
     """
@@ -36,14 +41,21 @@ class VideoVAETrainer(TrainingLoop):
         """How much each clip of a batch counts, given its mean squared error: each the same, here."""
         return torch.ones_like(squared)
 
+    def deviations(self, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
+        """Of the noise on each clip's latent."""
+        most = self.config.loss.noise * torch.rand(count, generator=generator)
+        return (most * (torch.rand(count, generator=generator) < NOISY_SHARE)).to(self.device)
+
     def loss(self, batch: Batch) -> Tensor:
         weights = self.config.loss
-        x = self.clips(batch)
+        x, rng = self.clips(batch), self.random()
+        deviation = self.deviations(len(x), rng) if weights.noise else None
         with autocast(self.device, self.config.train.bf16):
-            made, posterior = self.model(x, self.random())
+            made, posterior = self.model(x, rng, deviation)
         made = made.float()
         squared = (made - x).square().mean((1, 2, 3, 4))
-        share = self.shares(squared.detach())
+        calm = 1 if deviation is None else 1 / (1 + (deviation / NOTABLE_NOISE) ** 2)
+        share = calm * self.shares((calm * squared).detach())
         loss = weights.squared * (share * squared).mean()
         if self.perceptual is not None:
             loss = loss + weights.perceptual * (share * self.perceptual(made, x)).mean()
@@ -86,14 +98,12 @@ def latents_hash(codec: VideoVAE) -> str:
 
 
 def load_codec(name: str | Path = "codec", device: str = "cpu") -> tuple[VideoVAE, dict]:
-    """A shipped codec by name, or one by path, frozen, and its record with its hash.
+    """A shipped codec by name, or one by path, and its record, as `load_frozen` gives them."""
 
-    Raises `ValueError` for an unknown name and for a missing, damaged or foreign file.
-    """
-    path = weights_path(name, "codec")
-    tensors, record = load_checkpoint(path)
-    codec = VideoVAE(VideoVAEConfig.from_dict(record["config"]).model)
-    return filled(codec, tensors, path).requires_grad_(False).eval().to(device), record
+    def build(config: dict) -> VideoVAE:
+        return VideoVAE(VideoVAEConfig.from_dict(config).model)
+
+    return load_frozen(name, "codec", build, device)
 
 
 def codec_for(config: Config, record: dict, device: str = "cpu") -> VideoVAE | None:

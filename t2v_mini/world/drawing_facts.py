@@ -35,6 +35,17 @@ class Layout:
     unseen: int = 0
 
 
+# Kinds of layouts that may be asked for, and the levels that have them.
+KINDS = {
+    "": lambda layout: True,
+    "one": lambda layout: layout.count == 1,
+    "two": lambda layout: layout.count == 2,
+    "three": lambda layout: layout.count == 3,
+    "in front": lambda layout: any(relation == "in front of" for _, relation, _ in layout.relations),
+}
+KINDS_OF_LEVELS = {1: ("", "one"), 2: ("", "two", "in front"), 3: tuple(KINDS)}
+
+
 @dataclass(frozen=True)
 class DrawnFacts(Facts):
     """Facts with the layout they were drawn from."""
@@ -42,9 +53,12 @@ class DrawnFacts(Facts):
     layout: Layout | None = None
 
 
-def draw_facts(level: int, split: str, rng: np.random.Generator, layout: Layout | None = None) -> DrawnFacts:
-    """Draw the facts of one scene, with a given layout or a new one."""
-    layout = layout or draw_layout(level, rng)
+def draw_facts(
+    level: int, split: str, rng: np.random.Generator, layout: Layout | None = None, kind: str = ""
+) -> DrawnFacts:
+    """Draw the facts of one scene, with a given layout or a new one of a kind of `KINDS`."""
+    while layout is None or not KINDS[kind](layout):
+        layout = draw_layout(level, rng)
     objects: list[ObjectFacts] = []
     for i in range(layout.count):
         must = {"all": None, "seen": False, "unseen": True if i == layout.unseen else None}[split]

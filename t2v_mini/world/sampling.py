@@ -6,13 +6,13 @@ import numpy as np
 
 from t2v_mini.world import motion_paths as paths
 from t2v_mini.world.definitions import APART, COVERS, measure
-from t2v_mini.world.drawing_facts import complete_facts, draw_facts
+from t2v_mini.world.drawing_facts import KINDS_OF_LEVELS, complete_facts, draw_facts
 from t2v_mini.world.scene import Scene, Thing, geometry, recognisable
 from t2v_mini.world.splits import check_split
 from t2v_mini.world.verdict import compare
 from t2v_mini.world.vocabulary import Facts
 
-LEVELS = (1, 2, 3)
+LEVELS = tuple(KINDS_OF_LEVELS)
 CANDIDATES = 96  # start positions tried at once
 PROOF_FRAMES = 17
 _TIMES = np.linspace(0, 1, PROOF_FRAMES)
@@ -24,19 +24,27 @@ PASSED = 0.58  # share hidden at the middle of a passage behind another object
 
 
 def sample_scene(
-    level: int, seed: int, *, split: str = "all", canvas: tuple[float, float] = (1.0, 1.0)
+    level: int,
+    seed: int,
+    *,
+    split: str = "all",
+    canvas: tuple[float, float] = (1.0, 1.0),
+    kind: str = "",
 ) -> Scene:
-    """Draw the scene of a seed: the same seed, level, split and canvas give the same scene.
+    """Draw the scene of a seed: the same arguments give the same scene.
 
     `split` is "seen" (no held-out combination), "unseen" (at least one) or "all". `canvas` is
-    (height, width) in units of the shorter side. Raises `ValueError` for an unknown level or
-    split.
+    (height, width) in units of the shorter side. `kind` is that of the layout: "one", "two" or "three"
+    objects, or one "in front" of another; by default each as often as the level has it. Raises
+    `ValueError` for an unknown level or split, and for a kind that the level does not have.
     """
     if level not in LEVELS:
         raise ValueError(f"level must be one of {LEVELS}, got {level!r}")
+    if kind not in KINDS_OF_LEVELS[level]:
+        raise ValueError(f"kind must be one of {KINDS_OF_LEVELS[level]} at level {level}, got {kind!r}")
     rng = np.random.default_rng([level, check_seed(seed)])
     return _until_proven(
-        lambda layout: draw_facts(level, check_split(split), rng, layout), level, rng, canvas
+        lambda layout: draw_facts(level, check_split(split), rng, layout, kind), level, rng, canvas
     )
 
 

@@ -79,14 +79,14 @@ def test_the_loss_is_that_of_the_velocity(shape):
     assert torch.allclose(flow.loss(x0[2:] + error[2:], x0[2:], noise[2:], late), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("mean", [0.8, -1.0])
-def test_training_times_are_logit_normal(mean):
-    flow = RectifiedFlow(mean=mean)
+@pytest.mark.parametrize(("mean", "std"), [(0.8, 1.0), (-1.0, 1.0), (1.5, 1.5), (0.0, 0.25)])
+def test_training_times_are_logit_normal(mean, std):
+    flow = RectifiedFlow(mean=mean, std=std)
     times = flow.draw_times(20000, torch.Generator().manual_seed(0))
     assert times.min() > 0 and times.max() < 1
     logits = times.double().logit()
-    assert logits.mean().item() == pytest.approx(mean, abs=0.02)
-    assert logits.std().item() == pytest.approx(1, abs=0.02)
+    assert logits.mean().item() == pytest.approx(mean, abs=0.02 * std)
+    assert logits.std().item() == pytest.approx(std, rel=0.02)
     assert torch.equal(times, flow.draw_times(20000, torch.Generator().manual_seed(0)))
     assert torch.equal(flow.network_time(times), times)
 
@@ -130,6 +130,9 @@ def test_bad_settings_are_refused(value):
     if not math.isfinite(value):
         with pytest.raises(ValueError, match="mean must be a finite number, got"):
             RectifiedFlow(mean=value)
+    if not 0 < value < math.inf:
+        with pytest.raises(ValueError, match="std must be a positive, finite number, got"):
+            RectifiedFlow(std=value)
     if not 0 < value <= 1:
         with pytest.raises(ValueError, match=r"least_t must be in \(0, 1\], got"):
             RectifiedFlow(least_t=value)

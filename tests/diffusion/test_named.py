@@ -6,13 +6,14 @@ from itertools import combinations
 import pytest
 import torch
 
-from t2v_mini.configs import Config, DataConfig, ModelConfig, SampleConfig, TrainConfig
+from t2v_mini.configs import Config, DataConfig, SampleConfig, TrainConfig
 from t2v_mini.diffusion.flow import RectifiedFlow
-from t2v_mini.diffusion.named import make_process, sample, samplers_of
+from t2v_mini.diffusion.named import make_process, sample, sampler_of, samplers_of
 from t2v_mini.diffusion.process import GaussianDiffusion
 from t2v_mini.models.generator import Generator
 from t2v_mini.pipeline import TextToVideo
 from t2v_mini.training.trainer import Trainer
+from tests.tiny_generator import TINY_GENERATOR
 
 DEVIATION, MEAN = 0.5, 1.5
 WAYS = [("flow", prediction) for prediction in ("x0", "velocity")]
@@ -49,17 +50,20 @@ def test_every_sampler_of_every_process_reaches_the_data(name, prediction, sampl
     rng = torch.Generator().manual_seed(1)
     x = sample(process, best(process, prediction), noise, 200, sampler, generator=rng)
     assert x.mean().item() == pytest.approx(MEAN, abs=0.04)
-    assert x.std().item() == pytest.approx(DEVIATION, abs=0.04)
+    if sampler == "stochastic":  # which loses variety, see test_sampler_theory.py
+        assert x.std().item() < 0.9 * DEVIATION
+    else:
+        assert x.std().item() == pytest.approx(DEVIATION, abs=0.04)
 
 
 def test_names_lead_to_their_process():
-    flow = make_process(TrainConfig(time_mean=0.3, prediction="velocity"))
-    assert flow == RectifiedFlow(mean=0.3, prediction="velocity")
+    flow = make_process(TrainConfig(time_mean=0.3, time_std=1.5, prediction="velocity"))
+    assert flow == RectifiedFlow(mean=0.3, std=1.5, prediction="velocity")
     diffusion = make_process(TrainConfig(process="cosine"))
     assert isinstance(diffusion, GaussianDiffusion) and diffusion.prediction == "x0"
     assert diffusion.alpha_bar[-1] == 0  # nothing of the clip is left to be seen
     assert make_process(TrainConfig(process="cosine", prediction="epsilon")).alpha_bar[-1] > 0
-    assert list(samplers_of(flow)) == ["euler", "heun"]
+    assert list(samplers_of(flow)) == ["euler", "heun", "ancestral", "stochastic"]
     assert list(samplers_of(diffusion)) == ["ddim", "ddpm", "dpm-solver++"]
 
 
@@ -69,16 +73,17 @@ def test_names_of_something_else_are_refused():
     with pytest.raises(ValueError, match="prediction must be one of x0, velocity, got 'epsilon'"):
         make_process(TrainConfig(prediction="epsilon"))
     flow, noise = make_process(TrainConfig()), torch.zeros(1, 1)
-    with pytest.raises(ValueError, match="sampler must be one of euler, heun for this process, got 'ddim'"):
+    known = "euler, heun, ancestral, stochastic"
+    with pytest.raises(ValueError, match=f"sampler must be one of {known} for this process, got 'ddim'"):
         sample(flow, best(flow, "x0"), noise, 4, "ddim")
+    assert (sampler_of(flow), sampler_of(flow, "heun")) == ("euler", "heun")
     diffusion = make_process(TrainConfig(process="cosine"))
     with pytest.raises(ValueError, match="steps must be an integer from 1 to 1000, got 1001"):
         sample(diffusion, best(diffusion, "x0"), noise, 1001)
 
 
-MODEL = ModelConfig(width=24, depth=1, heads=2, stem_width=32, text_width=16, text_heads=2, text_depth=1)
 TRAIN = TrainConfig(steps=3, batch=4, warmup=1, bf16=False, compile=False)
-TINY = Config("tiny", MODEL, DataConfig(height=16, width=16), TRAIN, SampleConfig(steps=3))
+TINY = Config("tiny", TINY_GENERATOR, DataConfig(height=16, width=16), TRAIN, SampleConfig(steps=3))
 
 
 @pytest.mark.parametrize(("name", "prediction"), WAYS)
@@ -105,7 +110,7 @@ def test_a_generator_trains_and_samples_with_every_process(name, prediction, tmp
 
 def test_fresh_noise_is_not_the_first_noise_once_more():
     torch.manual_seed(0)
-    pipeline = TextToVideo(Generator(MODEL), replace(TINY, train=replace(TRAIN, process="cosine")))
+    pipeline = TextToVideo(Generator(TINY_GENERATOR), replace(TINY, train=replace(TRAIN, process="cosine")))
     points = []
     pipeline("a red circle", sampler="ddpm", callback=lambda step, x, x0: points.append((x, x0)))
     (first, clean), (second, _) = points[:2]
@@ -116,7 +121,7 @@ def test_fresh_noise_is_not_the_first_noise_once_more():
 
 def test_guidance_reaches_every_time_of_a_diffusion():
     torch.manual_seed(0)
-    model = Generator(MODEL)
+    model = Generator(TINY_GENERATOR)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)  # as they start, text makes no difference
     pipeline = TextToVideo(model, replace(TINY, train=replace(TRAIN, process="cosine")))

@@ -18,14 +18,16 @@ from diffusers import (
 from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.diffusion.process import GaussianDiffusion
 from t2v_mini.diffusion.samplers import (
+    sample_ancestral,
     sample_ddim,
     sample_ddpm,
     sample_dpm_solver_pp,
     sample_euler,
     sample_heun,
+    sample_stochastic,
     shifted_times,
 )
-from t2v_mini.diffusion.schedules import linear_betas, make_betas, spaced_timesteps
+from t2v_mini.diffusion.schedules import betas_of, linear_betas, make_betas, spaced_timesteps
 from tests.diffusion.toys import PREDICTIONS, random_network, video
 
 THEIRS = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
@@ -226,3 +228,42 @@ def test_what_a_flow_predicts_does_not_matter(sampler):
 
     by_velocity = sampler(RectifiedFlow(prediction="velocity"), network, noise, times)
     assert torch.allclose(sampler(RectifiedFlow(), clean, noise, times), by_velocity, atol=1e-10)
+
+
+@pytest.mark.parametrize(("steps", "shift"), FLOWS)
+def test_stochastic(steps, shift):
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift, stochastic_sampling=True)
+    scheduler.set_timesteps(sigmas=[1 - k / steps for k in range(steps)])
+    network, noise, seen = random_network(), video(0), []
+    expected, points = follow(scheduler, lambda x, t: network(x, t / 1000), noise, generator=seeded())
+    found = sample_stochastic(
+        RectifiedFlow(prediction="velocity"),
+        network,
+        noise,
+        shifted_times(steps, shift),
+        generator=seeded(),
+        callback=lambda step, x, x0: seen.append(x),
+    )
+    assert close(found, expected, 1e-5)
+    for ours, theirs in zip(seen, points, strict=True):
+        assert close(ours, theirs, 1e-5)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_ancestral_is_ddim_on_scaled_points(eta):
+    """A diffusion whose alpha_bar are those of the flow's times, with the same predicted clips and draws."""
+    times = torch.tensor([0.9, 0.7, 0.45, 0.2, 0.0], dtype=torch.float64)
+    flow_times = times[:-1].flip(0)
+    scale = ((1 - flow_times) ** 2 + flow_times**2).sqrt()
+    diffusion = GaussianDiffusion(betas_of(((1 - flow_times) / scale).square()), "x0")
+    network, noise = random_network(torch.float64), video(0, torch.float64)
+
+    def clean(x, timestep):
+        k = timestep[0]
+        return network(x * scale[k], flow_times[k].expand(len(x)))
+
+    expected = sample_ddim(
+        diffusion, clean, noise / scale[-1], torch.tensor([3, 2, 1, 0]), eta, generator=seeded()
+    )
+    found = sample_ancestral(RectifiedFlow(), network, noise, times, eta, generator=seeded())
+    assert close(found, expected, 1e-6)

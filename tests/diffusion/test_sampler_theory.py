@@ -9,11 +9,13 @@ import torch
 from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.diffusion.process import GaussianDiffusion
 from t2v_mini.diffusion.samplers import (
+    sample_ancestral,
     sample_ddim,
     sample_ddpm,
     sample_dpm_solver_pp,
     sample_euler,
     sample_heun,
+    sample_stochastic,
     shifted_times,
 )
 from t2v_mini.diffusion.schedules import (
@@ -118,6 +120,25 @@ def test_a_flow_samples_a_gaussian(sampler, steps, tolerance, prediction, shift)
     x = sampler(flow, flow_predictor(flow, gaussian_denoiser), noise, shifted_times(steps, shift))
     assert torch.allclose(x.mean(0), MEAN, rtol=0, atol=tolerance)
     assert torch.allclose(x.T.cov(), COVARIANCE, rtol=0, atol=tolerance)
+
+
+def test_ancestral_steps_of_a_flow_sample_a_gaussian():
+    flow, noise = RectifiedFlow(), white_noise(20000)
+    predict = flow_predictor(flow, gaussian_denoiser)
+    x = sample_ancestral(flow, predict, noise, shifted_times(200, 3.0), generator=seeded())
+    assert torch.allclose(x.mean(0), MEAN, rtol=0, atol=0.03)
+    assert torch.allclose(x.T.cov(), COVARIANCE, rtol=0, atol=0.04)
+
+
+def test_steps_with_new_noise_only_lose_variety():
+    """The mean is right; what is predicted varies less than the data, and with each step less remains."""
+    flow, noise = RectifiedFlow(), white_noise(20000)
+    predict, traces = flow_predictor(flow, gaussian_denoiser), []
+    for steps in (4, 16, 64):
+        x = sample_stochastic(flow, predict, noise, shifted_times(steps, 3.0), generator=seeded())
+        assert torch.allclose(x.mean(0), MEAN, rtol=0, atol=0.03)
+        traces.append(x.T.cov().trace().item())
+    assert COVARIANCE.trace() > traces[0] > traces[1] > traces[2]
 
 
 def test_a_part_of_the_flow():

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from t2v_mini.diffusion.flow import RectifiedFlow
 from t2v_mini.diffusion.process import GaussianDiffusion
 from t2v_mini.diffusion.samplers import (
+    sample_ancestral,
     sample_ddim,
     sample_ddpm,
     sample_dpm_solver_pp,
     sample_euler,
     sample_heun,
+    sample_stochastic,
     shifted_times,
 )
 from t2v_mini.diffusion.schedules import linear_betas, spaced_timesteps
@@ -31,9 +33,11 @@ GAUSSIAN = {
 FLOW = {
     "euler": lambda p, f, x, **k: sample_euler(p, f, x, shifted_times(6), **k),
     "heun": lambda p, f, x, **k: sample_heun(p, f, x, shifted_times(6), **k),
+    "ancestral": lambda p, f, x, **k: sample_ancestral(p, f, x, shifted_times(6), **k),
+    "stochastic": lambda p, f, x, **k: sample_stochastic(p, f, x, shifted_times(6), **k),
 }
 SAMPLERS = GAUSSIAN | FLOW
-DRAWING = ("ddpm", "ddim eta")
+DRAWING = ("ddpm", "ddim eta", "ancestral", "stochastic")
 
 
 def process_of(name):
@@ -64,6 +68,23 @@ def test_noise_comes_from_the_generator_alone(name):
     assert torch.equal(SAMPLERS[name](process, network, noise), first)
     drawn = not torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(1).get_state())
     assert drawn == (name in DRAWING)
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_noise_of_a_sample_is_its_own(name):
+    """With one generator a sample, a clip is the same alone and in any batch."""
+    process, network, noise = process_of(name), network_of(name), video(0, batch=3)
+
+    def sample(part):
+        generators = [torch.Generator().manual_seed(seed) for seed in range(3)[part]]
+        return SAMPLERS[name](process, network, noise[part], generator=generators)
+
+    whole = sample(slice(None))
+    for i in range(3):
+        assert torch.allclose(sample(slice(i, i + 1)), whole[i : i + 1], atol=1e-5)
+    assert not torch.allclose(whole[0], whole[1], atol=0.1)
+    with pytest.raises(ValueError, match="generator must be one, or 3, one a sample, got 2"):
+        SAMPLERS[name](process, network, noise, generator=[torch.Generator()] * 2)
 
 
 def test_the_last_step_draws_nothing():
@@ -105,7 +126,7 @@ def test_callbacks_and_any_number_of_axes(name, shape):
         for (_, point, clean), t in zip(seen, times, strict=True):
             assert torch.allclose(clean, process.to_x0(0.1 * point + 1, point, t), atol=1e-6)
     else:
-        calls = {"euler": 6, "heun": 11}[name]
+        calls = 11 if name == "heun" else 6
         assert len(times) == calls and all(t.dtype == torch.float32 for t in times)
         assert all((t > 0).all() for t in times)
         for _, point, clean in seen:
@@ -195,7 +216,7 @@ def test_timesteps_of_another_kind(sampler, bad):
 
 
 @given(values=st.lists(st.floats(-0.5, 1.5) | st.just(math.nan), max_size=4))
-@pytest.mark.parametrize("sampler", [sample_euler, sample_heun])
+@pytest.mark.parametrize("sampler", [sample_euler, sample_heun, sample_ancestral, sample_stochastic])
 def test_times_must_fall(sampler, values):
     times = torch.tensor(values, dtype=torch.float64)
     arguments = (RectifiedFlow(), lambda x, t: x, torch.ones(1, 2), times)
@@ -210,6 +231,8 @@ def test_times_must_fall(sampler, values):
 def test_bad_etas_are_refused(eta):
     with pytest.raises(ValueError, match=r"eta must be in \[0, 1\], got"):
         sample_ddim(GaussianDiffusion(BETAS), lambda x, t: x, torch.ones(1, 2), STEPS, eta)
+    with pytest.raises(ValueError, match=r"eta must be in \[0, 1\], got"):
+        sample_ancestral(RectifiedFlow(), lambda x, t: x, torch.ones(1, 2), shifted_times(3), eta)
 
 
 def test_bad_variances_are_refused():
@@ -237,6 +260,20 @@ def test_shifted_times():
             even = torch.linspace(1, 0, steps + 1).double()[1:-1]
             odds = times[1:-1].double() / (1 - times[1:-1].double())
             assert torch.allclose(odds, shift * even / (1 - even), rtol=1e-3)
+
+
+def test_shifted_times_with_a_last_step():
+    assert shifted_times(4, last=0.4).tolist() == pytest.approx([1, 0.8, 0.6, 0.4, 0])
+    for shift in (0.5, 3.0):
+        times = shifted_times(6, shift, 0.5)
+        assert len(times) == 7 and times[-2].item() == pytest.approx(0.5) and times[-1] == 0
+        # All but the last are the even ones of a grid that ends there.
+        even = times.double() / (shift - (shift - 1) * times.double())
+        assert torch.allclose(even[:-1].diff(), even[1] - even[0], rtol=1e-4)
+    assert shifted_times(1, 3.0, 0.5).tolist() == [1, 0]
+    for last in (-0.1, 1.0, math.nan):
+        with pytest.raises(ValueError, match=r"last must be in \[0, 1\), got"):
+            shifted_times(4, last=last)
 
 
 @given(steps=st.one_of(st.integers(max_value=0), st.floats(), st.just("3"), st.none()))

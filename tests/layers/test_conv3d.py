@@ -279,10 +279,21 @@ def test_bad_input():
             SpaceTimeConv(8, 4, 3, bad)
     with pytest.raises(ValueError, match="memory must be None where the convolution is not causal"):
         SpaceTimeConv(8, 4)(clip(), {})
+    short = SpaceTimeConv(8, 4, (1, 3, 3), 2, causal=True)
+    assert short(clip(frames=5)).shape[2] == 3  # a whole clip is no matter
+    with pytest.raises(
+        ValueError,
+        match="memory must be None where the kernel is shorter than the stride along time, "
+        "got a kernel of 1 and a stride of 2",
+    ):
+        short(clip(frames=1), {})
     with pytest.raises(ValueError, match="x must hold more frames in a chunk: 2 of the 3 needed are known"):
         strided, memory = SpaceTimeConv(8, 4, 3, 2, causal=True), {}
         strided(clip(frames=1), memory)
         strided(clip(frames=1), memory)
+    for name, sizes in (("channels", (0, 4)), ("out_channels", (8, 0))):
+        with pytest.raises(ValueError, match=f"^{name} must be 1 or more, got 0"):
+            SpaceTimeConv(*sizes)
     with pytest.raises(ValueError, match="norm must be one of group, frame, pixel, got 'batch'"):
         Conv3DBlock(8, 8, norm="batch")
     for block in (lambda: Conv3DBlock(8, 8, causal=True, norm="group"),

@@ -87,6 +87,29 @@ def test_scene_for_a_caption(text):
             assert getattr(said, name) in (None, getattr(drawn, name))
 
 
+def in_front(scene) -> bool:
+    return any(relation == "in front of" for _, relation, _ in scene.facts.relations)
+
+
+def test_layouts_of_one_kind():
+    kinds = {
+        "one": lambda scene: len(scene.facts.objects) == 1,
+        "two": lambda scene: len(scene.facts.objects) == 2,
+        "three": lambda scene: len(scene.facts.objects) == 3,
+        "in front": in_front,
+    }
+    every = sample_scenes(3, COUNT)
+    for kind, fits in kinds.items():
+        scenes = [sample_scene(3, seed, split="seen", kind=kind) for seed in range(12)]
+        assert all(fits(scene) and prove(scene) and not is_held_out(scene.facts) for scene in scenes)
+        assert not all(map(fits, every))
+    assert all(in_front(sample_scene(2, seed, kind="in front")) for seed in range(12))
+    assert sample_scene(1, 0, kind="one") == sample_scene(1, 0)
+    for level, kind in ((1, "two"), (2, "three"), (3, "four")):
+        with pytest.raises(ValueError, match=rf"kind must be one of .* at level {level}, got '{kind}'"):
+            sample_scene(level, 0, kind=kind)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
