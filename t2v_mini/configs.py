@@ -278,7 +278,7 @@ CONFIGS = {
             latents=60_000,
             bits=8,
             # Where objects are is decided above t = 0.9, and with two objects that is hard to learn.
-            time_mean=1.5,
+            time_mean=1.8,
             time_std=1.5,
         ),
         # New noise in each step lets errors fade, and with so few steps variety remains. What noise is left

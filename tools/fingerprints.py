@@ -9,12 +9,24 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from t2v_mini.training.checkpoint import read_record
 from tools.address import Addresses
 from tools.project import ROOT
 
 PACKAGE = "t2v_mini"
-PIPELINE = f"{PACKAGE}.pipeline"
 EXERCISES = f"{PACKAGE}.exercises"
+# What loads weights by name, and the name that it takes when none is given.
+ANY = "*"
+LOADERS = {
+    "from_pretrained": "mini",
+    "get_config": ANY,
+    "load_classifier": "classifier",
+    "load_clip": "clip",
+    "load_codec": "codec",
+    "shipped_weights": ANY,
+    "weights_path": ANY,
+}
+WEIGHTS_OF_CONFIG = ("codec", "text_weights")
 RUN_AS_PYTHON = ("capture", "prun", "time", "timeit")  # cell magics whose body runs in the kernel
 
 
@@ -43,11 +55,22 @@ def module_hashes(sources: list[str], root: Path = ROOT) -> dict[str, str]:
     return dict(sorted(hashes.items()))
 
 
-def weight_hashes(modules: dict[str, str], root: Path = ROOT) -> dict[str, str]:
-    """The shipped weights that code with these modules can load: all of them with the pipeline, else none."""
+def weight_hashes(sources: list[str], root: Path = ROOT) -> dict[str, str]:
+    """The shipped weights that cells load, and those that these need, with the hash of each file.
+
+    A cell loads them by name, by a loader's default, or by what only a run can tell: then all of them count.
+    """
     folder = root / PACKAGE / "pretrained"
-    files = sorted(folder.glob("*.safetensors")) if PIPELINE in modules else []
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    files = {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    waiting, found = {name for source in sources for name in _named_weights(parse_cell(source))}, {}
+    if ANY in waiting:
+        waiting = set(files)
+    while waiting:
+        name = waiting.pop()
+        if name in files and name not in found:
+            found[name] = hashlib.sha256(files[name].read_bytes()).hexdigest()
+            waiting |= _needed_weights(files[name])
+    return {files[name].name: found[name] for name in sorted(found)}
 
 
 def result_hashes(sources: list[str], root: Path = ROOT) -> dict[str, str]:
@@ -74,6 +97,27 @@ def _first_strings(tree: ast.AST, functions: set[str]) -> Iterator[str]:
             first = node.args[0]
             if isinstance(first, ast.Constant) and isinstance(first.value, str):
                 yield first.value
+
+
+def _named_weights(tree: ast.AST) -> Iterator[str]:
+    """The weights that a cell asks a loader for, or `ANY` where it does not say which."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            loader = getattr(node.func, "id", getattr(node.func, "attr", None))
+            if loader in LOADERS:
+                first = node.args[0] if node.args else ast.Constant(LOADERS[loader])
+                yield first.value if isinstance(first, ast.Constant) else ANY
+        elif isinstance(node, ast.keyword) and node.arg in WEIGHTS_OF_CONFIG:
+            yield node.value.value if isinstance(node.value, ast.Constant) else ANY
+
+
+def _needed_weights(path: Path) -> set[str]:
+    """The text encoder and the codec that a shipped model is trained and used with."""
+    try:
+        config = read_record(path)["config"]
+    except ValueError:  # damaged: its own hash is all that counts
+        return set()
+    return {str(config.get("codec")), str(config["train"]["text_weights"])}
 
 
 def _checks(tree: ast.AST, root: Path) -> set[str]:

@@ -40,7 +40,7 @@ def fingerprint(notebook: NotebookNode, root: Path = ROOT) -> dict:
     return {
         "code_hash": code_hash(sources, root),
         "modules": modules,
-        "weights": weight_hashes(modules, root),
+        "weights": weight_hashes(sources, root),
         "results": result_hashes(sources, root),
     }
 

@@ -4,10 +4,13 @@ import hashlib
 
 import nbformat
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from t2v_mini.training.checkpoint import save_checkpoint
 from tests.notebook_tools.small_project import edit, edit_cell, store, write
 from tools import address, notebooks, stored_outputs
+from tools.fingerprints import weight_hashes
 
 
 def test_fresh(root, stored):
@@ -63,21 +66,42 @@ def test_unrelated_module_stays_fresh(root, stored):
     assert stored_outputs.problems(stored, root) == []
 
 
-def test_weights_count_only_with_the_pipeline(root, stored):
+def test_weights_count_where_they_are_loaded(root, stored):
     weights = root / "t2v_mini" / "pretrained" / "mini.safetensors"
     weights.write_bytes(b"other weights")
     assert stored_outputs.problems(stored, root) == []
 
-    with_pipeline = store(write(root, new_code_cell("def f():\n    import t2v_mini.pipeline")), root)
-    record = nbformat.read(with_pipeline, as_version=4).metadata[stored_outputs.RECORD]
+    loading = store(write(root, new_code_cell("TextToVideo.from_pretrained()")), root)
+    record = nbformat.read(loading, as_version=4).metadata[stored_outputs.RECORD]
     assert record["weights"] == {"mini.safetensors": hashlib.sha256(b"other weights").hexdigest()}
-    assert stored_outputs.problems(with_pipeline, root) == []
+    assert stored_outputs.problems(loading, root) == []
     weights.write_bytes(b"trained again")
-    assert stored_outputs.problems(with_pipeline, root) == [
-        "weights: mini.safetensors was replaced after the run"
-    ]
+    assert stored_outputs.problems(loading, root) == ["weights: mini.safetensors was replaced after the run"]
     weights.unlink()
-    assert stored_outputs.problems(with_pipeline, root) == ["weights: mini.safetensors is no longer there"]
+    assert stored_outputs.problems(loading, root) == ["weights: mini.safetensors is no longer there"]
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("load_codec()", {"codec"}),
+        ("load_codec('film')", {"film"}),
+        ("x = shipped.load_clip('clip')", {"clip"}),
+        ("TextToVideo.from_pretrained('latent')", {"clip", "codec", "latent"}),  # it needs the others
+        ("trainer = Trainer(get_config('latent'))", {"clip", "codec", "latent"}),
+        ("replace(config, train=TrainConfig(text_weights='clip'))", {"clip"}),
+        ("for name in names: load_codec(name)", {"clip", "codec", "film", "latent", "mini"}),
+        ("shipped_weights()", {"clip", "codec", "film", "latent", "mini"}),
+        ("print('codec', load_result('clip'))", set()),
+    ],
+)
+def test_a_cell_depends_on_the_weights_that_it_names(root, code, names):
+    folder = root / "t2v_mini" / "pretrained"
+    for name in ("clip", "codec", "film"):
+        (folder / f"{name}.safetensors").write_bytes(name.encode())
+    config = {"codec": "codec", "train": {"text_weights": "clip"}}
+    save_checkpoint(folder / "latent.safetensors", {"w": torch.zeros(1)}, {"config": config})
+    assert set(weight_hashes([code], root)) == {f"{name}.safetensors" for name in names}
 
 
 def test_a_syntax_error_is_one_line_and_runs_nothing(root, stored):
