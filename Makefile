@@ -47,6 +47,7 @@ weights: $(READY) ## train the shipped weights again
 	$(RUN) -m experiments.train_clip $(ARGS)
 	$(RUN) -m experiments.train_codec $(ARGS)
 	$(RUN) -m experiments.train_mini $(ARGS)
+	$(RUN) -m experiments.train_mini --config latent $(ARGS)
 
 address: $(READY) ## make every link lead to your fork: URL=https://github.com/you/fork
 	$(RUN) -m tools.address $(if $(URL),"$(URL)",--check)

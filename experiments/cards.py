@@ -3,8 +3,10 @@
 
 def measured(evaluation: dict) -> dict[str, dict]:
     """The evaluations by name: seen and unseen combinations, and unseen ones of lower levels, if any."""
-    named = {split: evaluation[split] for split in ("seen", "unseen")}
-    return named | {f"unseen, level {row['level']}": row for row in evaluation.get("levels", [])}
+    named, lower = {split: evaluation[split] for split in ("seen", "unseen")}, evaluation.get("levels", [])
+    if lower:
+        named = {f"{split}, level {row['level']}": row for split, row in named.items()}
+    return named | {f"unseen, level {row['level']}": row for row in lower}
 
 
 def accuracy_table(evaluation: dict) -> list[str]:

@@ -125,8 +125,8 @@ def card(config: Config, record: dict, digest: str) -> str:
     """The model card, from what was measured."""
     record = {**record, "config": config.to_dict()}
     rows = measured(record["evaluation"])
-    sampler = rows["unseen"].get("sampler", "euler")
-    kinds = list(rows["unseen"]["facts"])
+    unseen = record["evaluation"]["unseen"]
+    sampler, kinds = unseen.get("sampler", "euler"), list(unseen["facts"])
     lines = [
         f"# {config.name}",
         "",

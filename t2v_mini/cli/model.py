@@ -24,12 +24,13 @@ class Generate:
     """Make a clip from each prompt, and judge it."""
 
     prompts: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="PROMPT ...")]
-    """What the clips shall show, e.g. "a small red circle moves left". The weights "mini" know one object
-    (circle, square, triangle), small or large, in red, green, blue, yellow, cyan, pink, orange or white, that
-    moves left, right, up or down, stays still, grows, shrinks or bounces."""
+    """What the clips shall show, e.g. "a small red circle moves left". An object is a small or large circle,
+    square or triangle in red, green, blue, yellow, cyan, pink, orange or white, that moves left, right, up or
+    down, stays still, grows, shrinks or bounces. The weights "mini" know one object, "latent" up to three,
+    relations and events, e.g. "a large green circle bounces and turns red"."""
     out: Path | None = None
     """File to write (.gif, .mp4 or .webp); several prompts give NAME-1, NAME-2, ..."""
-    weights: str = "mini"
+    weights: str = "latent"
     """Shipped weights by name, or a .safetensors file."""
     steps: int | None = None
     """Sampling steps; the weights' own number by default."""
@@ -107,7 +108,7 @@ class Generate:
 class Evaluate:
     """Measure caption accuracy by the frozen protocol."""
 
-    weights: str = "mini"
+    weights: str = "latent"
     """Shipped weights by name, or a .safetensors file."""
     level: int | None = None
     """Level of the captions; the weights' own by default."""
