@@ -153,7 +153,9 @@ def main(arguments: Arguments) -> None:
     """Train to the end, then measure and ship; or measure what is shipped."""
     if arguments.measure:
         pipeline = TextToVideo.from_pretrained(arguments.config, arguments.device)
-        print(f"written to {measure(pipeline, load_result(f'train_{arguments.config}'))}")
+        result = f"train_{arguments.config}"
+        known = load_result(result) if (RESULTS / f"{result}.json").exists() else {}
+        print(f"written to {measure(pipeline, {'seconds': pipeline.record['seconds']} | known)}")
         return
     trainer, watcher = prepared(arguments), Watcher()
     trainer.train(observe_every=arguments.watch_every, observe=watcher)
