@@ -43,7 +43,8 @@ def all_notebooks(root: Path = ROOT) -> list[Path]:
 def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
     """Run every cell in a fresh kernel, then store outputs and record in place; returns the record.
 
-    The file stays as it was when a cell fails: then `RuntimeError` carries the cell's traceback.
+    The file stays as it was when a cell fails: then `RuntimeError` carries the traceback of each such cell,
+    and what was run lies in `_build/failed`.
     """
     notebook = nbformat.read(path, as_version=4)
     # Taken before the run: an edit made while it runs must leave the notebook stale.
@@ -66,10 +67,14 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
     except (CellTimeoutError, DeadKernelError) as error:
         raise RuntimeError(str(error)) from error
     seconds = time.perf_counter() - started
+    errors = []
     for index, cell in enumerate(notebook.cells):
         cell.metadata.pop("execution", None)
         for error in unexpected_errors(cell):
-            raise RuntimeError(f"cell {index}:\n" + ANSI.sub("", "\n".join(error.traceback)))
+            errors.append(f"cell {index}:\n" + ANSI.sub("", "\n".join(error.traceback)))
+    if errors:
+        _write(notebook, root / "_build" / "failed" / path.name)
+        raise RuntimeError("\n".join(errors))
     record |= {
         "profile": profile,
         "seconds": round(seconds, 1),
@@ -77,10 +82,15 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
         "versions": versions(),
     }
     notebook.metadata[RECORD] = record
+    _write(notebook, path)
+    return record
+
+
+def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = nbformat.writes(notebook).rstrip("\n") + "\n"
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return record
 
 
 def device() -> str:

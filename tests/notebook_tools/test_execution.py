@@ -26,12 +26,14 @@ def test_execute_stores_outputs_and_record(root):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_execute_leaves_the_file_alone_when_a_cell_fails(root):
-    path = write(root, new_code_cell("1 / 0"))
+def test_execute_leaves_the_file_alone_when_cells_fail(root):
+    path = write(root, new_code_cell("1 / 0"), new_code_cell("6 * 7"), new_code_cell("[][0]"))
     before = path.read_bytes()
-    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+    with pytest.raises(RuntimeError, match=r"(?s)cell 1:.*ZeroDivisionError.*cell 3:.*IndexError"):
         notebooks.execute(path, "cpu", root)
     assert path.read_bytes() == before
+    kept = nbformat.read(root / "_build" / "failed" / path.name, as_version=4)
+    assert kept.cells[2].outputs[0].data["text/plain"] == "42"
 
 
 def test_commands_report_by_exit_code(root, stored, capsys):
