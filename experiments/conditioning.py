@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from experiments.results_file import conditions, write_results
 from experiments.train_clip import swapped
-from t2v_mini.configs import CODEC, Config, DataConfig, get_config
+from t2v_mini.configs import CODEC, Config, DataConfig, ModelConfig, get_config
 from t2v_mini.metrics.caption_accuracy import bootstrap_interval
 from t2v_mini.models.generator import parameter_count
 from t2v_mini.notebook import RESULTS, load_result
@@ -61,13 +61,14 @@ def arm_config(name: str, arguments: Arguments) -> Config:
     """The configuration of an arm."""
     base, changes = get_config("latent"), ARMS[name]
     heard = {"text_weights": "clip"} | changes.get("train", {})
-    shared = {"steps": arguments.steps, "latents": arguments.latents, "levels": LEVELS, "give_frames": 0.0}
+    shared = {"steps": arguments.steps, "latents": arguments.latents, "levels": LEVELS, "kinds": ()}
     return replace(
         base,
         name=name.replace(" ", "-").replace(",", "").replace("'", ""),
-        model=replace(base.model, given=False, **changes.get("model", {})),
+        # The text encoder of `clip` has the usual depth.
+        model=replace(base.model, given=False, text_depth=ModelConfig.text_depth, **changes.get("model", {})),
         data=DATA,
-        train=replace(base.train, **shared, **heard),
+        train=replace(base.train, give_frames=0.0, **shared, **heard),
     )
 
 

@@ -281,8 +281,8 @@ CONFIGS = {
             time_mean=1.8,
             time_std=1.5,
         ),
-        # New noise in each step lets errors fade, and with so few steps variety remains. What noise is left
-        # at the end, the codec's decoder takes away.
+        # New noise in each step lets errors fade, and costs some variety. What noise is left at the end, the
+        # codec's decoder takes away.
         sample=SampleConfig(guidance=1.5, last=0.5, sampler="stochastic"),
         codec=CODEC.name,
     ),

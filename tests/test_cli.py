@@ -198,11 +198,11 @@ def test_train_and_resume_end_in_weights_that_generate(capsys, tmp_path, monkeyp
 def test_a_configuration_with_a_codec_trains_on_latents(capsys, tmp_path, monkeypatch):
     config = CONFIGS["latent"]
     small = replace(config.model, width=32, depth=1, heads=2, stem_width=32, text_width=32, text_depth=1)
-    train = replace(config.train, steps=2, batch=3, warmup=1, latents=6, bf16=False, compile=False)
+    train = replace(config.train, steps=2, batch=3, warmup=1, latents=10, bf16=False, compile=False)
     monkeypatch.setitem(CONFIGS, "tiny", replace(config, name="tiny", model=small, train=train))
     code, _, err = run(capsys, "train", "--config", "tiny", "--watch-every", 0, "--folder", tmp_path)
     assert code == 0, err
-    assert len(LatentCache(tmp_path / "latents")) == 6
+    assert len(LatentCache(tmp_path / "latents")) == 10
     weights, clip = tmp_path / "tiny.safetensors", tmp_path / "a.gif"
     assert read_record(weights)["codec"] == latents_hash(load_codec("codec")[0])
     code, _, err = run(capsys, "generate", "a red circle", "--weights", weights, "--steps", 2, "--out", clip)

@@ -253,10 +253,11 @@ def test_configs():
     for config in CONFIGS.values():
         # Through JSON, which has lists only.
         assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-        assert parameter_count(Generator(config.model)) < 5.5e6
+        assert parameter_count(Generator(config.model)) < 5.6e6
     assert [data.level for data in get_config("mini").training_data] == [1]
     turns = get_config("latent").training_data
-    assert [data.level for data in turns] == [2, 3, 2, 3, 1] and {data.frames for data in turns} == {16}
+    assert {data.level for data in turns} == {1, 2, 3} and {data.frames for data in turns} == {16}
+    assert {data.kind for data in turns} == {"", "one", "two", "three", "in front"}
     with pytest.raises(ValueError, match="config must be one of mini, latent, got 'maxi'"):
         get_config("maxi")
     with pytest.raises(ValueError, match="values must hold the fields of a configuration"):

@@ -244,8 +244,8 @@ def sample_stochastic(
 
     Multistep sampling of consistency models (Song et al. 2023, algorithm 1): of an earlier error only what it
     did to the predicted clip remains. The distribution is not that of the data: what is predicted, a mean,
-    varies less, and with more steps less and less. `times` as in `sample_euler`; errors as of
-    `sample_ancestral`.
+    varies less. Of a Gaussian's variance one step keeps nothing, and many steps half. `times` as in
+    `sample_euler`; errors as of `sample_ancestral`.
     """
     return _renewed(process, predict, noise, times, lambda t, after: 1.0, generator, callback)
 
