@@ -13,12 +13,11 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments.results_file import conditions, write_results
+from experiments.results_file import conditions, known_results, write_results
 from experiments.train_clip import swapped
 from t2v_mini.configs import CODEC, Config, DataConfig, ModelConfig, get_config
 from t2v_mini.metrics.caption_accuracy import bootstrap_interval
 from t2v_mini.models.generator import parameter_count
-from t2v_mini.notebook import RESULTS, load_result
 from t2v_mini.pipeline import BATCH, TextToVideo, evaluate
 from t2v_mini.reconstruction import evaluate_codec
 from t2v_mini.training.latents import trainer_for
@@ -61,14 +60,20 @@ def arm_config(name: str, arguments: Arguments) -> Config:
     """The configuration of an arm."""
     base, changes = get_config("latent"), ARMS[name]
     heard = {"text_weights": "clip"} | changes.get("train", {})
-    shared = {"steps": arguments.steps, "latents": arguments.latents, "levels": LEVELS, "kinds": ()}
+    shared = {
+        "steps": arguments.steps,
+        "latents": arguments.latents,
+        "levels": LEVELS,
+        "kinds": (),
+        "give_frames": 0.0,
+    }
     return replace(
         base,
         name=name.replace(" ", "-").replace(",", "").replace("'", ""),
         # The text encoder of `clip` has the usual depth.
         model=replace(base.model, given=False, text_depth=ModelConfig.text_depth, **changes.get("model", {})),
         data=DATA,
-        train=replace(base.train, give_frames=0.0, **shared, **heard),
+        train=replace(base.train, **shared, **heard),
     )
 
 
@@ -128,7 +133,7 @@ def main(arguments: Arguments) -> None:
         "latents": arguments.latents,
         "codec": record["hash"],
     }
-    known = load_result(RESULT) if (RESULTS / f"{RESULT}.json").exists() else {}
+    known = known_results(RESULT)
     rows = {row["arm"]: row for row in known.get("rows", []) if known["settings"] == settings}
     through = evaluate_codec(codec, DATA, arguments.clips)
     for name in arguments.arms:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from t2v_mini.files import atomic_path
-from t2v_mini.notebook import RESULTS
+from t2v_mini.notebook import RESULTS, load_result
 from t2v_mini.training.precision import has_bf16
 from t2v_mini.training.shipped import PRETRAINED
 
@@ -43,6 +43,11 @@ def write_results(name: str, values: dict) -> Path:
     path = RESULTS / f"{name}.json"
     write_json(path, {**values, "conditions": conditions()})
     return path
+
+
+def known_results(name: str) -> dict:
+    """What an earlier run wrote to t2v_mini/results/NAME.json; empty if there was none."""
+    return load_result(name) if (RESULTS / f"{name}.json").exists() else {}
 
 
 def publish(name: str, save: Callable[[Path], str], card: Callable[[str], str], results: dict) -> Path:

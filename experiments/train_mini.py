@@ -12,10 +12,9 @@ import tyro
 from tqdm import tqdm
 
 from experiments.cards import accuracy_table, layout_rows, measured, origin, origin_rows
-from experiments.results_file import conditions, publish
+from experiments.results_file import conditions, known_results, publish
 from experiments.starts import start_from
 from t2v_mini.configs import Config, get_config
-from t2v_mini.notebook import RESULTS, load_result
 from t2v_mini.pipeline import TextToVideo, Watcher, evaluate
 from t2v_mini.training.checkpoint import read_record
 from t2v_mini.training.latents import trainer_for
@@ -57,14 +56,16 @@ class Arguments:
 def prepared(arguments: Arguments) -> Trainer:
     """The run that the arguments ask for, where it was left or at its start."""
     config = get_config(arguments.config)
-    steps, batch = arguments.steps or config.train.steps, arguments.batch or config.train.batch
-    levels, kinds = config.train.levels, config.train.kinds
-    if arguments.levels:
-        levels, kinds = arguments.levels, ()
-    mean = config.train.time_mean if arguments.time_mean is None else arguments.time_mean
-    std = config.train.time_std if arguments.time_std is None else arguments.time_std
-    train = replace(config.train, steps=steps, batch=batch, time_mean=mean, time_std=std)
-    config = replace(config, train=replace(train, levels=levels, kinds=kinds))
+    asked = {
+        "steps": arguments.steps or None,
+        "batch": arguments.batch or None,
+        "levels": arguments.levels or None,
+        "kinds": () if arguments.levels else None,
+        "time_mean": arguments.time_mean,
+        "time_std": arguments.time_std,
+    }
+    changes = {name: value for name, value in asked.items() if value is not None}
+    config = replace(config, train=replace(config.train, **changes))
     if arguments.start:
         trainer = start_from(arguments.start, config, arguments.folder, arguments.device)
     else:
@@ -87,8 +88,7 @@ def choose_guidance(pipeline: TextToVideo) -> tuple[float, list[dict]]:
 
 def earlier(result: str, start: str) -> dict:
     """Under "before", the results of the run that made the weights with the hash `start`, if any."""
-    path = RESULTS / f"{result}.json"
-    before = load_result(result) if start and path.exists() else {}
+    before = known_results(result) if start else {}
     return {"before": before} if before.get("weights") == start else {}
 
 
@@ -153,8 +153,7 @@ def main(arguments: Arguments) -> None:
     """Train to the end, then measure and ship; or measure what is shipped."""
     if arguments.measure:
         pipeline = TextToVideo.from_pretrained(arguments.config, arguments.device)
-        result = f"train_{arguments.config}"
-        known = load_result(result) if (RESULTS / f"{result}.json").exists() else {}
+        known = known_results(f"train_{arguments.config}")
         print(f"written to {measure(pipeline, {'seconds': pipeline.record['seconds']} | known)}")
         return
     trainer, watcher = prepared(arguments), Watcher()

@@ -185,9 +185,9 @@ def test_unknown_arms_are_refused():
 
 
 def test_results_keep_those_of_the_run_before(monkeypatch, tmp_path):
-    monkeypatch.setattr(train_mini, "RESULTS", tmp_path)
+    monkeypatch.setattr("experiments.results_file.RESULTS", tmp_path)
     known = {"weights": "abc", "curve": [1]}
-    monkeypatch.setattr(train_mini, "load_result", lambda name: known)
+    monkeypatch.setattr("experiments.results_file.load_result", lambda name: known)
     assert train_mini.earlier("train_mini", "abc") == {}  # no such file
     (tmp_path / "train_mini.json").touch()
     assert train_mini.earlier("train_mini", "abc") == {"before": known}

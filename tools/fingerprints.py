@@ -105,7 +105,8 @@ def _named_weights(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Call):
             loader = getattr(node.func, "id", getattr(node.func, "attr", None))
             if loader in LOADERS:
-                first = node.args[0] if node.args else ast.Constant(LOADERS[loader])
+                named = node.args[:1] + [keyword.value for keyword in node.keywords if keyword.arg == "name"]
+                first = named[0] if named else ast.Constant(LOADERS[loader])
                 yield first.value if isinstance(first, ast.Constant) else ANY
         elif isinstance(node, ast.keyword) and node.arg in WEIGHTS_OF_CONFIG:
             yield node.value.value if isinstance(node.value, ast.Constant) else ANY

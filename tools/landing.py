@@ -18,11 +18,10 @@ from torch import Tensor
 from experiments.cards import accuracy_table
 from t2v_mini import viz
 from t2v_mini.data.video_files import frames_uint8, write_video
-from t2v_mini.files import atomic_path
 from t2v_mini.pipeline import TextToVideo
 from t2v_mini.training.shipped import PRETRAINED
 from t2v_mini.world import Verdict, is_held_out, judge, parse
-from tools.project import ROOT
+from tools.project import ROOT, write_text
 
 GENERATED = ROOT / "book" / "_generated"
 README_CLIP = "book/_assets/readme_clip.gif"
@@ -156,13 +155,6 @@ def readme_block(verdict: Verdict) -> str:
     )
 
 
-def write(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def update_readme(video: Float[Tensor, "B 3 F H W"], verdicts: list[Verdict]) -> None:
     """Put the last clip that is right into README.md; raises `ValueError` when there is none."""
     right = [i for i, verdict in enumerate(verdicts) if verdict.correct]
@@ -175,7 +167,7 @@ def update_readme(video: Float[Tensor, "B 3 F H W"], verdicts: list[Verdict]) ->
     if places != 1:
         raise ValueError(f"README.md must hold one block from clip:begin to clip:end, got {places}")
     write_video(ROOT / README_CLIP, video[chosen])
-    write(ROOT / "README.md", text)
+    write_text(ROOT / "README.md", text)
 
 
 def main() -> int:
@@ -186,12 +178,12 @@ def main() -> int:
     pipeline = TextToVideo.from_pretrained(WEIGHTS)
     video = pipeline(list(PROMPTS), seed=0)
     verdicts = judge(video, list(PROMPTS))
-    write(GENERATED / "gallery.md", gallery(video, verdicts))
-    write(GENERATED / "status.md", status(finished()))
-    write(GENERATED / "map.md", book_map(finished()))
-    write(GENERATED / "accuracy.md", accuracy(pipeline.record))
-    write(GENERATED / "weights.md", weights_table())
-    write(GENERATED / "clips.md", clips_table(video, verdicts))
+    write_text(GENERATED / "gallery.md", gallery(video, verdicts))
+    write_text(GENERATED / "status.md", status(finished()))
+    write_text(GENERATED / "map.md", book_map(finished()))
+    write_text(GENERATED / "accuracy.md", accuracy(pipeline.record))
+    write_text(GENERATED / "weights.md", weights_table())
+    write_text(GENERATED / "clips.md", clips_table(video, verdicts))
     if arguments.readme:
         update_readme(video, verdicts)
     print(f"{sum(v.correct for v in verdicts)} of {len(verdicts)} landing clips are right in every fact")

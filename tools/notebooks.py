@@ -20,8 +20,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-from t2v_mini.files import atomic_path
-from tools.project import ROOT
+from tools.project import ROOT, write_text
 from tools.stored_outputs import (
     ANSI,
     PROFILES,
@@ -73,7 +72,7 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
         for error in unexpected_errors(cell):
             errors.append(f"cell {index}:\n" + ANSI.sub("", "\n".join(error.traceback)))
     if errors:
-        _write(notebook, root / "_build" / "failed" / path.name)
+        write_text(root / "_build" / "failed" / path.name, _text(notebook))
         raise RuntimeError("\n".join(errors))
     record |= {
         "profile": profile,
@@ -82,15 +81,12 @@ def execute(path: Path, profile: str, root: Path = ROOT) -> dict:
         "versions": versions(),
     }
     notebook.metadata[RECORD] = record
-    _write(notebook, path)
+    write_text(path, _text(notebook))
     return record
 
 
-def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = nbformat.writes(notebook).rstrip("\n") + "\n"
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _text(notebook: nbformat.NotebookNode) -> str:
+    return nbformat.writes(notebook).rstrip("\n") + "\n"
 
 
 def device() -> str:

@@ -11,6 +11,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+from t2v_mini.files import atomic_path
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Folders of the machine on which a file was made. `(?<![\w.~-])` lets "a/work/b" and "../home/x" pass.
@@ -62,3 +64,10 @@ def read_text(path: Path) -> str | None:
     except UnicodeDecodeError:
         return None
     return None if "\0" in text else text
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically; the folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -86,6 +86,7 @@ def test_weights_count_where_they_are_loaded(root, stored):
     [
         ("load_codec()", {"codec"}),
         ("load_codec('film')", {"film"}),
+        ("load_codec(name='film', device='cpu')", {"film"}),
         ("x = shipped.load_clip('clip')", {"clip"}),
         ("TextToVideo.from_pretrained('latent')", {"clip", "codec", "latent"}),  # it needs the others
         ("trainer = Trainer(get_config('latent'))", {"clip", "codec", "latent"}),
